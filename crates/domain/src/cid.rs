@@ -117,7 +117,10 @@ impl Cid {
 
 impl From<Cid> for cid::Cid {
     fn from(ours: Cid) -> Self {
-        #[expect(clippy::expect_used, reason = "a 32-byte digest always fits a 64-byte multihash")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a 32-byte digest always fits a 64-byte multihash"
+        )]
         let hash = cid::multihash::Multihash::wrap(BLAKE3, &ours.digest)
             .expect("a 32-byte digest fits a multihash");
         cid::Cid::new_v1(ours.codec.code(), hash)
@@ -140,12 +143,16 @@ impl fmt::Display for Cid {
 }
 
 /// RFC 4648 base32, lower case, no padding: multibase prefix `b`.
-static BASE32_LOWER: std::sync::LazyLock<data_encoding::Encoding> = std::sync::LazyLock::new(|| {
-    let mut spec = data_encoding::Specification::new();
-    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
-    #[expect(clippy::expect_used, reason = "a constant alphabet of 32 distinct symbols")]
-    spec.encoding().expect("the base32 alphabet is valid")
-});
+static BASE32_LOWER: std::sync::LazyLock<data_encoding::Encoding> =
+    std::sync::LazyLock::new(|| {
+        let mut spec = data_encoding::Specification::new();
+        spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+        #[expect(
+            clippy::expect_used,
+            reason = "a constant alphabet of 32 distinct symbols"
+        )]
+        spec.encoding().expect("the base32 alphabet is valid")
+    });
 
 impl fmt::Debug for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

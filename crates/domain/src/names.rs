@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::limits::OBJECT_KEY_BYTES_MAX;
 use crate::Cid;
+use crate::limits::OBJECT_KEY_BYTES_MAX;
 
 /// Why a name is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +13,9 @@ pub enum NameError {
     #[error("a bucket name has 3 to 63 characters, this one has {0}")]
     BucketLength(usize),
     /// A bucket name with a character that is not allowed.
-    #[error("a bucket name has only a-z, 0-9, `.` and `-`, and starts and ends with a letter or digit")]
+    #[error(
+        "a bucket name has only a-z, 0-9, `.` and `-`, and starts and ends with a letter or digit"
+    )]
     BucketAlphabet,
     /// A bucket name that would be taken for a CID.
     #[error("a bucket name may not be a CID")]
@@ -119,7 +121,18 @@ mod tests {
         for good in ["abc", "a.b-c", "0ab", &"a".repeat(63)] {
             assert!(good.parse::<BucketName>().is_ok(), "{good}");
         }
-        for bad in ["", "ab", "Abc", "a_b", "-ab", "ab-", "é11", "a b", "../..", &"a".repeat(64)] {
+        for bad in [
+            "",
+            "ab",
+            "Abc",
+            "a_b",
+            "-ab",
+            "ab-",
+            "é11",
+            "a b",
+            "../..",
+            &"a".repeat(64),
+        ] {
             assert!(bad.parse::<BucketName>().is_err(), "{bad}");
         }
         let cid = Cid::of_raw(b"x").to_string();
@@ -128,11 +141,19 @@ mod tests {
 
     #[test]
     fn object_keys_take_any_unicode_up_to_their_length() {
-        for good in ["a", "../../etc/passwd", "日本/語 \u{202e}", &"k".repeat(1024)] {
+        for good in [
+            "a",
+            "../../etc/passwd",
+            "日本/語 \u{202e}",
+            &"k".repeat(1024),
+        ] {
             assert!(good.parse::<ObjectKey>().is_ok(), "{good}");
         }
         assert_eq!("".parse::<ObjectKey>(), Err(NameError::KeyEmpty));
         assert_eq!("a\0b".parse::<ObjectKey>(), Err(NameError::KeyNul));
-        assert_eq!("k".repeat(10_000).parse::<ObjectKey>(), Err(NameError::KeyLength(10_000)));
+        assert_eq!(
+            "k".repeat(10_000).parse::<ObjectKey>(),
+            Err(NameError::KeyLength(10_000))
+        );
     }
 }

@@ -14,7 +14,9 @@ pub enum Permission {
 }
 
 /// A set of rights; [`Permission::Admin`] holds all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Permissions(u8);
 
@@ -61,7 +63,12 @@ mod tests {
         let seven = Permissions::try_from(7).unwrap();
         assert!(!seven.allow(Permission::Admin));
         let admin = Permissions::try_from(8).unwrap();
-        for p in [Permission::Read, Permission::Write, Permission::Delete, Permission::Admin] {
+        for p in [
+            Permission::Read,
+            Permission::Write,
+            Permission::Delete,
+            Permission::Admin,
+        ] {
             assert!(admin.allow(p));
         }
         assert!(Permissions::try_from(16).is_err());

@@ -7,7 +7,9 @@ use crate::limits::SHARDS_MAX;
 
 /// Why two numbers or a name are no coding profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a coding profile: use datacentre (10+4), untrusted (10+10), small (1+4) or K+M with K + M <= 255")]
+#[error(
+    "not a coding profile: use datacentre (10+4), untrusted (10+10), small (1+4) or K+M with K + M <= 255"
+)]
 pub struct ProfileError;
 
 /// k data shards and m parity shards, k >= 1, k + m <= 255.
@@ -19,9 +21,15 @@ pub struct Profile {
 
 impl Profile {
     /// 10+4, 1.4 times the bytes.
-    pub const DATACENTRE: Self = Self { data: 10, parity: 4 };
+    pub const DATACENTRE: Self = Self {
+        data: 10,
+        parity: 4,
+    };
     /// 10+10, twice the bytes, for nodes of strangers.
-    pub const UNTRUSTED: Self = Self { data: 10, parity: 10 };
+    pub const UNTRUSTED: Self = Self {
+        data: 10,
+        parity: 10,
+    };
     /// 1+4: five copies, for objects of at most 256 KiB and for recovery records.
     pub const SMALL: Self = Self { data: 1, parity: 4 };
 

@@ -1,0 +1,613 @@
+//! The metadata port: one transactional index of buckets, versions, chunks, uploads and intents.
+//!
+//! Every method is one transaction: when it returns `Ok`, its effect is durable; when it returns `Err`, nothing of it
+//! happened. Signed bytes are stored as they came (this crate never re-encodes them); the gateway has checked
+//! signatures, sizes and permissions before it calls.
+
+use std::future::Future;
+
+use domain::{
+    BucketId, BucketKeyId, BucketName, Cid, NodeId, ObjectKey, Principal, Profile, TimestampMs,
+    UploadId, VersionId,
+};
+
+use crate::layout::{ChunkLayout, NodeSlot};
+
+/// Why a metadata operation did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The bucket, version, upload or key is not there.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// The name or id is taken by something else.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// A bucket that still has objects or uploads.
+    #[error("the bucket is not empty")]
+    BucketNotEmpty,
+    /// A conditional write whose predecessor is not the present version (carried here, if any).
+    #[error("the object has changed: its present version is {}", .present.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+    Conflict {
+        /// The present version, `None` when the key is free or deleted.
+        present: Option<VersionId>,
+    },
+    /// The manifest names a chunk that this upload never acknowledged.
+    #[error("chunk {n} was not acknowledged in this upload")]
+    ChunkMissing {
+        /// Index of the chunk in the object.
+        n: u32,
+    },
+    /// A request nonce that was used before.
+    #[error("this request was already carried out")]
+    Replayed,
+    /// A stored row that this build cannot read.
+    #[error("stored {what} is damaged: {reason}")]
+    Damaged {
+        /// Kind of row.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The database refused or is out of reach; safe to retry.
+    #[error("the metadata database is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The nonce of a signed request, stored in the transaction of the mutation it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestNonce {
+    /// Who signed.
+    pub principal: Principal,
+    /// At most 64 bytes.
+    pub nonce: Vec<u8>,
+    /// After this time the signature is refused anyway and the row may go.
+    pub expires: TimestampMs,
+}
+
+/// What every mutation carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutation {
+    /// The gateway's time.
+    pub now: TimestampMs,
+    /// `None` for the gateway's own work.
+    pub nonce: Option<RequestNonce>,
+}
+
+/// A node as the gateway knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its number here.
+    pub slot: NodeSlot,
+    /// Its identity.
+    pub id: NodeId,
+    /// Its failure domain; shards of one chunk are spread over zones.
+    pub zone: String,
+    /// Where it listens: `unix:PATH` or `tls:HOST:PORT`.
+    pub address: String,
+    /// Relative capacity for placement.
+    pub weight: u32,
+}
+
+/// A registered bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRow {
+    /// Its id.
+    pub id: BucketId,
+    /// Its name, unique in the deployment.
+    pub name: BucketName,
+    /// Who signed the record.
+    pub owner: Principal,
+    /// Coding of chunks; objects of at most 256 KiB are always five copies.
+    pub profile: Profile,
+    /// The owner-signed bucket record, as it came.
+    pub record: Vec<u8>,
+    /// When the gateway registered it.
+    pub created: TimestampMs,
+}
+
+/// A bucket key's record, as its writer made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketKeyRow {
+    /// Its id.
+    pub id: BucketKeyId,
+    /// The bucket it belongs to.
+    pub bucket: BucketId,
+    /// Who made it.
+    pub writer: Principal,
+    /// The record with its wraps, as it came.
+    pub record: Vec<u8>,
+}
+
+/// What is written with every new version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVersion {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key.
+    pub key: ObjectKey,
+    /// Drawn by the client.
+    pub version: VersionId,
+    /// Who signed the entry.
+    pub writer: Principal,
+    /// The version record (entry, bucket-key id, wrapped DEK, wraps), as it came.
+    pub record: Vec<u8>,
+    /// BLAKE3 of the entry: completing twice with the same entry is the same completion.
+    pub entry_hash: [u8; 32],
+    /// The object's CID.
+    pub manifest: Cid,
+    /// Bytes of plaintext.
+    pub plain_bytes: u64,
+    /// `Some(p)` makes the write conditional: the present version must be `p` (`Some(None)`: the key must be free).
+    pub predecessor: Option<Option<VersionId>>,
+    /// The entry's time.
+    pub modified: TimestampMs,
+}
+
+/// How the bytes of a version are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionKind {
+    /// One self-contained record on five nodes: chunk 0 of the version is that record.
+    Small,
+    /// Chunks and manifest pages.
+    Chunked,
+    /// Deleted: the entry is a tombstone.
+    Tombstone,
+}
+
+/// A stored version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// Orders versions within the deployment.
+    pub sequence: i64,
+    /// What was written.
+    pub version: NewVersion,
+    /// How its bytes are held.
+    pub kind: VersionKind,
+    /// Chunks.
+    pub chunks: u32,
+    /// Manifest bytes: the root page (and, for small objects, the whole manifest).
+    pub manifest_root: Vec<u8>,
+    /// Shards that are not on their node yet, over all chunks.
+    pub pending_shards: u32,
+}
+
+/// A chunk with where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkRow {
+    /// Key in the database.
+    pub id: i64,
+    /// BLAKE3 of the ciphertext.
+    pub cid: Cid,
+    /// Coding and places.
+    pub layout: ChunkLayout,
+    /// Shard indices that are not on their node yet.
+    pub pending: Vec<u8>,
+}
+
+/// An upload in progress: the durable intent that covers its shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadRow {
+    /// Its id.
+    pub id: UploadId,
+    /// Where the object goes.
+    pub bucket: BucketId,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// Who started it; nobody else may continue it.
+    pub principal: Principal,
+    /// When.
+    pub created: TimestampMs,
+    /// `Some` once completed: the version it became.
+    pub completed: Option<VersionId>,
+}
+
+/// A slot of an upload: (n, chunk CID); the manifest selects among several for one n.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotRow {
+    /// Index of the chunk in the object.
+    pub n: u32,
+    /// The chunk.
+    pub chunk: ChunkRow,
+    /// Whether the write quorum was reached.
+    pub acknowledged: bool,
+}
+
+/// Selects a slot on completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotChoice {
+    /// Index of the chunk in the object.
+    pub n: u32,
+    /// Which of the slots with this index.
+    pub cid: Cid,
+}
+
+/// Completion of an upload.
+#[derive(Clone, Debug)]
+pub struct CompleteUpload {
+    /// The upload.
+    pub upload: UploadId,
+    /// The version it becomes.
+    pub version: NewVersion,
+    /// Every chunk of the object in order: n = 0, 1, 2, …
+    pub slots: Vec<SlotChoice>,
+    /// Manifest root bytes.
+    pub manifest_root: Vec<u8>,
+    /// Manifest pages, when they are not within the root.
+    pub pages: Vec<Vec<u8>>,
+    /// Recovery records written for this version (manifest, entry, layout), so that they are deleted with it.
+    pub recovery: Vec<ChunkLayout>,
+}
+
+/// A small object: the record's layout and what metadata keeps of it.
+#[derive(Clone, Debug)]
+pub struct PutSmall {
+    /// The version.
+    pub version: NewVersion,
+    /// The manifest, as it came.
+    pub manifest_root: Vec<u8>,
+    /// CID of the stored record.
+    pub record_cid: Cid,
+    /// Five copies: the record's places.
+    pub layout: ChunkLayout,
+    /// Copies that are not durable yet.
+    pub pending: Vec<u8>,
+}
+
+/// A delete: a signed tombstone.
+#[derive(Clone, Debug)]
+pub struct PutTombstone {
+    /// The tombstone as a version (no manifest bytes, zero length).
+    pub version: NewVersion,
+    /// Its recovery record.
+    pub recovery: Vec<ChunkLayout>,
+}
+
+/// A copy: a new entry over the chunks of an existing version, which are counted by reference.
+#[derive(Clone, Debug)]
+pub struct CopyVersion {
+    /// The source.
+    pub source: VersionId,
+    /// The new version.
+    pub version: NewVersion,
+    /// For a move: the tombstone of the source's key, in the same transaction.
+    pub tombstone: Option<PutTombstone>,
+    /// Recovery records of the new version.
+    pub recovery: Vec<ChunkLayout>,
+}
+
+/// The answer to a put, completion, copy or delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Orders versions.
+    pub sequence: i64,
+    /// The version that is no longer current, if there was one.
+    pub replaced: Option<VersionId>,
+    /// False when the same entry had been committed before (idempotent repeat).
+    pub fresh: bool,
+}
+
+/// A listing request; keys are ordered by their UTF-8 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Keys start with this.
+    pub prefix: String,
+    /// Keys that contain this after the prefix are rolled up into common prefixes.
+    pub delimiter: Option<String>,
+    /// Only keys and common prefixes that sort after this.
+    pub after: Option<String>,
+    /// 1 to 1,000 keys and common prefixes together.
+    pub limit: usize,
+}
+
+/// A listed object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// The key.
+    pub key: ObjectKey,
+    /// Its current version.
+    pub version: VersionId,
+    /// The object's CID.
+    pub manifest: Cid,
+    /// Bytes of plaintext.
+    pub plain_bytes: u64,
+    /// The entry's time.
+    pub modified: TimestampMs,
+    /// Who wrote it.
+    pub writer: Principal,
+    /// False while shards are pending.
+    pub fully_placed: bool,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// Objects, in key order.
+    pub objects: Vec<ListedObject>,
+    /// Common prefixes, in order.
+    pub prefixes: Vec<String>,
+    /// Pass as `after` for the next page; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A shard that still has to reach its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingShard {
+    /// The chunk with all its places.
+    pub chunk: ChunkRow,
+    /// Which of its shards.
+    pub index: u8,
+    /// Whether a small record (then re-sent with that tag).
+    pub small: bool,
+}
+
+/// Shards that must go: written before the first of them is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// Key in the database.
+    pub id: i64,
+    /// What to delete.
+    pub layout: ChunkLayout,
+    /// Shard indices whose nodes have not confirmed yet.
+    pub remaining: Vec<u8>,
+}
+
+/// Sums over the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Buckets.
+    pub buckets: u64,
+    /// Current objects.
+    pub objects: u64,
+    /// Bytes of plaintext in them.
+    pub plain_bytes: u64,
+    /// Chunks and small records that metadata refers to (uploads in progress included).
+    pub chunks: u64,
+    /// Bytes of their shards, all copies.
+    pub shard_bytes: u64,
+    /// Uploads in progress.
+    pub uploads: u64,
+    /// Shards that have not reached their node.
+    pub pending_shards: u64,
+    /// Chunks whose shards wait to be deleted.
+    pub deletions: u64,
+    /// Bytes of sealed recovery records.
+    pub recovery_bytes: u64,
+}
+
+/// Result of a metadata operation.
+pub type MetadataResult<T> = Result<T, MetadataError>;
+
+/// The index. Implementations are cheap to clone.
+///
+/// Deleting and overwriting: when the last reference to a chunk goes (its version was replaced, deleted or its upload
+/// was aborted), the transaction turns the chunk into a deletion that falls due after `grace_ms`, so that readers of
+/// the old version can finish.
+pub trait Metadata: Clone + Send + Sync + 'static {
+    /// Records a start of a gateway and returns its epoch: 1, 2, 3, …
+    fn start_epoch(&self, now: TimestampMs) -> impl Future<Output = MetadataResult<u64>> + Send;
+
+    /// Adds a node or updates its zone, address and weight (by id); returns its slot, which never changes.
+    fn register_node(
+        &self,
+        id: NodeId,
+        zone: &str,
+        address: &str,
+        weight: u32,
+    ) -> impl Future<Output = MetadataResult<NodeSlot>> + Send;
+    /// All nodes, by slot.
+    fn nodes(&self) -> impl Future<Output = MetadataResult<Vec<NodeRow>>> + Send;
+
+    /// Registers a bucket. [`MetadataError::Exists`] when the name or id is taken by a different record; registering the very
+    /// same record again is `Ok(false)`.
+    fn create_bucket(
+        &self,
+        bucket: BucketRow,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<bool>> + Send;
+    /// By name.
+    fn bucket_by_name(
+        &self,
+        name: &BucketName,
+    ) -> impl Future<Output = MetadataResult<Option<BucketRow>>> + Send;
+    /// By id.
+    fn bucket(
+        &self,
+        id: BucketId,
+    ) -> impl Future<Output = MetadataResult<Option<BucketRow>>> + Send;
+    /// By name order, after `after`, at most `limit`.
+    fn buckets(
+        &self,
+        after: Option<&BucketName>,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<BucketRow>>> + Send;
+    /// Removes an empty bucket with its keys and tombstones.
+    fn delete_bucket(
+        &self,
+        id: BucketId,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+
+    /// Stores a bucket key. The same record again is `Ok(false)`; another record under the id is
+    /// [`MetadataError::Exists`].
+    fn put_bucket_key(
+        &self,
+        key: BucketKeyRow,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<bool>> + Send;
+    /// By bucket and id.
+    fn bucket_key(
+        &self,
+        bucket: BucketId,
+        id: BucketKeyId,
+    ) -> impl Future<Output = MetadataResult<Option<BucketKeyRow>>> + Send;
+
+    /// Starts an upload: the durable intent.
+    fn create_upload(
+        &self,
+        upload: UploadRow,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// By id.
+    fn upload(
+        &self,
+        id: UploadId,
+    ) -> impl Future<Output = MetadataResult<Option<UploadRow>>> + Send;
+    /// Uploads in progress of a bucket, oldest first.
+    fn uploads(
+        &self,
+        bucket: BucketId,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<UploadRow>>> + Send;
+    /// Writes down where a chunk's shards will go, before the first leaves. Repeating (upload, n, cid) returns the stored
+    /// slot unchanged (its layout counts, not the new one). Fails when the upload is completed or gone.
+    fn plan_chunk(
+        &self,
+        upload: UploadId,
+        n: u32,
+        cid: Cid,
+        layout: ChunkLayout,
+    ) -> impl Future<Output = MetadataResult<SlotRow>> + Send;
+    /// The write quorum holds the chunk; `layout` replaces the planned one (slow nodes may have been swapped: shards of
+    /// the planned layout that are not in the new one become a deletion), `pending` are indices that have not landed.
+    fn acknowledge_chunk(
+        &self,
+        chunk: i64,
+        layout: ChunkLayout,
+        pending: Vec<u8>,
+        now: TimestampMs,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Slots of an upload from index `from`, ordered by n, at most `limit`.
+    fn slots(
+        &self,
+        upload: UploadId,
+        from: u32,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<SlotRow>>> + Send;
+    /// Ends an upload without an object: all its chunks become deletions. Idempotent; not for completed ones.
+    fn abort_upload(
+        &self,
+        id: UploadId,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Uploads in progress that were created before `before`, at most `limit`.
+    fn stale_uploads(
+        &self,
+        before: TimestampMs,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<UploadId>>> + Send;
+    /// Makes the object visible: checks every slot is acknowledged, the predecessor if conditional, inserts the version,
+    /// points the key at it, turns slots that were not selected and the replaced version into deletions. Idempotent by
+    /// the entry's hash.
+    fn complete_upload(
+        &self,
+        complete: CompleteUpload,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<Committed>> + Send;
+
+    /// A small object, in one transaction.
+    fn put_small(
+        &self,
+        put: PutSmall,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<Committed>> + Send;
+    /// Deletes a key: the tombstone becomes its current version. [`MetadataError::NotFound`] when there is nothing to
+    /// delete.
+    fn put_tombstone(
+        &self,
+        tombstone: PutTombstone,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<Committed>> + Send;
+    /// A copy or a move.
+    fn copy_version(
+        &self,
+        copy: CopyVersion,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<Committed>> + Send;
+
+    /// The current version of a key; tombstones count as none.
+    fn current(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+    ) -> impl Future<Output = MetadataResult<Option<VersionRow>>> + Send;
+    /// By version id (only versions that are still current or referenced; replaced ones are gone).
+    fn version(
+        &self,
+        id: VersionId,
+    ) -> impl Future<Output = MetadataResult<Option<VersionRow>>> + Send;
+    /// Chunk `n` of a version (for small objects chunk 0 is the small record).
+    fn chunk(
+        &self,
+        version: VersionId,
+        n: u32,
+    ) -> impl Future<Output = MetadataResult<Option<ChunkRow>>> + Send;
+    /// Current version and, for a small object, the place of its record, in one round trip (the hot path of small gets).
+    fn current_with_small(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+    ) -> impl Future<Output = MetadataResult<Option<(VersionRow, Option<ChunkRow>)>>> + Send;
+    /// Chunks `from..from+limit` of a version, ordered by n.
+    fn chunks(
+        &self,
+        version: VersionId,
+        from: u32,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<ChunkRow>>> + Send;
+    /// Page `page` of a version's manifest.
+    fn manifest_page(
+        &self,
+        version: VersionId,
+        page: u32,
+    ) -> impl Future<Output = MetadataResult<Option<Vec<u8>>>> + Send;
+    /// Lists a bucket.
+    fn list(
+        &self,
+        bucket: BucketId,
+        query: ListQuery,
+    ) -> impl Future<Output = MetadataResult<ListPage>> + Send;
+
+    /// Shards that have not reached their node, oldest chunk first, starting after chunk id `after`, at most `limit`
+    /// chunks.
+    fn pending_shards(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<PendingShard>>> + Send;
+    /// A pending shard is durable on `node` (which may differ from the planned one: the layout is updated).
+    fn shard_landed(
+        &self,
+        chunk: i64,
+        index: u8,
+        node: NodeSlot,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// A shard was found missing or corrupt on its node: it becomes pending again.
+    fn shard_lost(&self, chunk: i64, index: u8) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Deletions that are due, at most `limit`.
+    fn due_deletions(
+        &self,
+        now: TimestampMs,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<Deletion>>> + Send;
+    /// Nodes of these shard indices have confirmed; an empty remainder removes the row, otherwise it is due again at
+    /// `retry_at`.
+    fn deletion_progress(
+        &self,
+        id: i64,
+        remaining: Vec<u8>,
+        retry_at: TimestampMs,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Which of these shard CIDs does any chunk, recovery record or deletion refer to? (For cleaning up after a crash.)
+    fn referenced_shards(
+        &self,
+        cids: &[Cid],
+    ) -> impl Future<Output = MetadataResult<Vec<bool>>> + Send;
+    /// Removes request nonces that expired before `now`, at most some thousands a call.
+    fn expire_nonces(&self, now: TimestampMs) -> impl Future<Output = MetadataResult<u64>> + Send;
+    /// Sums for `admin space`.
+    fn space(&self) -> impl Future<Output = MetadataResult<Space>> + Send;
+    /// Current versions with shards that have not reached their node (0 means fully placed).
+    fn unplaced_versions(&self) -> impl Future<Output = MetadataResult<u64>> + Send;
+    /// Whether the database answers.
+    fn ping(&self) -> impl Future<Output = MetadataResult<()>> + Send;
+}
