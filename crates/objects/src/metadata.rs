@@ -103,6 +103,8 @@ pub struct BucketRow {
     pub record: Vec<u8>,
     /// When the gateway registered it.
     pub created: TimestampMs,
+    /// Its sealed recovery records, deleted with it.
+    pub recovery: Vec<ChunkLayout>,
 }
 
 /// A bucket key's record, as its writer made it.
@@ -116,6 +118,8 @@ pub struct BucketKeyRow {
     pub writer: Principal,
     /// The record with its wraps, as it came.
     pub record: Vec<u8>,
+    /// Its sealed recovery records, deleted with the bucket.
+    pub recovery: Vec<ChunkLayout>,
 }
 
 /// What is written with every new version.
