@@ -1,1 +1,8 @@
-//! Stub.
+//! The gateway: REST v1 for ciphertext, the write and read paths over the storage nodes, and the work behind them
+//! (probes, pending shards, deletions, stale uploads).
+//!
+//! It sees ciphertext, sizes, times and names; it never holds what opens an object.
+
+pub mod config;
+
+pub use config::{GatewayConfig, NodeEndpoint, PeerCredentials, ServerCertificate};

@@ -1,0 +1,92 @@
+//! What a gateway is told at start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::{DeploymentId, NodeId, Principal};
+
+/// A storage node this gateway uses.
+#[derive(Clone, Debug)]
+pub struct NodeEndpoint {
+    /// Its identity; a peer that proves another is refused.
+    pub id: NodeId,
+    /// Its failure domain.
+    pub zone: String,
+    /// `unix:PATH` or `tls:HOST:PORT`.
+    pub address: String,
+    /// Relative capacity for placement, 1 or more.
+    pub weight: u32,
+}
+
+/// Certificates of the private CA, PEM files.
+#[derive(Clone, Debug)]
+pub struct PeerCredentials {
+    /// The deployment's CA certificate.
+    pub ca: PathBuf,
+    /// This gateway's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Certificate for clients, needed when the gateway listens anywhere but on loopback.
+#[derive(Clone, Debug)]
+pub struct ServerCertificate {
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Configuration of [`crate::run`].
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The gateway's own folder (`DIR/gateway`).
+    pub data_dir: PathBuf,
+    /// The deployment it serves.
+    pub deployment: DeploymentId,
+    /// The deployment's first administrator: may make buckets and read `/v1/admin`.
+    pub administrator: Principal,
+    /// Public half of the recovery key, as `crypto::recovery` encodes it.
+    pub recovery_public: Vec<u8>,
+    /// `postgres://…` or `sqlite:PATH`; the default is `metadata.sqlite` in the data folder.
+    pub database_url: Option<String>,
+    /// Where REST is served.
+    pub listen: SocketAddr,
+    /// Required when `listen` is not loopback.
+    pub server_certificate: Option<ServerCertificate>,
+    /// Certificates towards the nodes.
+    pub peers: PeerCredentials,
+    /// The nodes.
+    pub nodes: Vec<NodeEndpoint>,
+    /// Bytes of puts and gets in flight, together.
+    pub budget_bytes: usize,
+    /// Bytes that one principal may have in flight; `None` for all of the budget.
+    pub principal_budget_bytes: Option<usize>,
+    /// A sender or receiver slower than this is dropped (bytes per second, over ten seconds).
+    pub min_rate_bytes: u64,
+    /// How often nodes are probed.
+    pub probe_interval: Duration,
+    /// How long the shards of a replaced version stay for readers that have begun.
+    pub deletion_grace: Duration,
+    /// Uploads older than this are undone.
+    pub upload_ttl: Duration,
+    /// Connections at once.
+    pub connections_max: usize,
+}
+
+impl GatewayConfig {
+    /// Default of [`Self::budget_bytes`]: 96 MiB.
+    pub const BUDGET_BYTES: usize = 96 << 20;
+    /// Default of [`Self::min_rate_bytes`].
+    pub const MIN_RATE_BYTES: u64 = 16 << 10;
+    /// Default of [`Self::probe_interval`].
+    pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+    /// Default of [`Self::deletion_grace`].
+    pub const DELETION_GRACE: Duration = Duration::from_secs(30);
+    /// Default of [`Self::upload_ttl`].
+    pub const UPLOAD_TTL: Duration = Duration::from_secs(24 * 3600);
+    /// Default of [`Self::connections_max`].
+    pub const CONNECTIONS_MAX: usize = 1_024;
+}
