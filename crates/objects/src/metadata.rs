@@ -37,6 +37,9 @@ pub enum MetadataError {
         /// Index of the chunk in the object.
         n: u32,
     },
+    /// The same ciphertext is being deleted just now; the caller may retry in a few seconds.
+    #[error("this chunk is being deleted")]
+    BeingDeleted,
     /// A request nonce that was used before.
     #[error("this request was already carried out")]
     Replayed,
@@ -349,6 +352,8 @@ pub struct PendingShard {
 pub struct Deletion {
     /// Key in the database.
     pub id: i64,
+    /// The chunk (or small or recovery record) that goes.
+    pub chunk: Cid,
     /// What to delete.
     pub layout: ChunkLayout,
     /// Shard indices whose nodes have not confirmed yet.
@@ -386,6 +391,10 @@ pub type MetadataResult<T> = Result<T, MetadataError>;
 /// Deleting and overwriting: when the last reference to a chunk goes (its version was replaced, deleted or its upload
 /// was aborted), the transaction turns the chunk into a deletion that falls due after `grace_ms`, so that readers of
 /// the old version can finish.
+///
+/// A chunk is one row per CID in the whole deployment, counted by reference: shards are content-addressed on the nodes,
+/// so if the same ciphertext were two rows, deleting one would delete the other's shards. While a deletion of a CID is
+/// outstanding, planning that CID again is refused with [`MetadataError::BeingDeleted`].
 pub trait Metadata: Clone + Send + Sync + 'static {
     /// Records a start of a gateway and returns its epoch: 1, 2, 3, …
     fn start_epoch(&self, now: TimestampMs) -> impl Future<Output = MetadataResult<u64>> + Send;
@@ -463,7 +472,9 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = MetadataResult<Vec<UploadRow>>> + Send;
     /// Writes down where a chunk's shards will go, before the first leaves. Repeating (upload, n, cid) returns the stored
-    /// slot unchanged (its layout counts, not the new one). Fails when the upload is completed or gone.
+    /// slot unchanged (its layout counts, not the new one); a CID that another upload or version already holds becomes a
+    /// further reference to that chunk row, with its layout. Fails when the upload is completed or gone
+    /// ([`MetadataError::NotFound`]) and while the CID is being deleted ([`MetadataError::BeingDeleted`]).
     fn plan_chunk(
         &self,
         upload: UploadId,
