@@ -5,7 +5,7 @@
 //! adapters  -> crates/, and the wire contract
 //! clients   -> sealed and what lies below it, wire, transport
 //! services  -> all of these; only the program depends on the other services
-//! testing   -> anything; nothing depends on testing or xtask
+//! testing   -> anything, and so does fuzz/; nothing depends on testing, fuzz or xtask
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +98,7 @@ impl Layer {
             "adapters" => Some(Self::Adapter),
             "clients" => Some(Self::Client),
             "services" => Some(Self::Service),
-            "testing" => Some(Self::Testing),
+            "testing" | "fuzz" => Some(Self::Testing),
             "xtask" => Some(Self::Tool),
             _ => None,
         }
