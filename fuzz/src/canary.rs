@@ -18,8 +18,9 @@ fn run(input: &[u8]) -> bool {
     let [a, b, c, d, e, ..] = *input else {
         return false;
     };
-    // Each comparison is an edge of its own, which coverage sees.
-    if a == b'v' && b == b'a' && c == b'u' && d == b'l' && e == b't' {
+    // black_box keeps the optimizer from making one comparison of five: each has to be an edge that coverage sees.
+    let is = |byte: u8, wanted: u8| std::hint::black_box(byte) == wanted;
+    if is(a, b'v') && is(b, b'a') && is(c, b'u') && is(d, b'l') && is(e, b't') {
         assert!(std::env::var_os(ARMED).is_none(), "the canary was found");
     }
     true
