@@ -3,6 +3,10 @@
 //!
 //! It sees ciphertext, sizes, times and names; it never holds what opens an object.
 
+pub mod budget;
+pub mod codecs;
 pub mod config;
+pub mod peers;
+pub mod shard_io;
 
 pub use config::{GatewayConfig, NodeEndpoint, PeerCredentials, ServerCertificate};

@@ -1,0 +1,4 @@
+//! The gateway's paths against nodes that die, hang and lie.
+
+mod fake_node;
+mod shard_paths;
