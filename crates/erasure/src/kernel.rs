@@ -25,6 +25,14 @@ const TILE_BYTES: usize = 32 << 10;
 /// Least columns of a tile, in bytes.
 const TILE_COLUMNS_MIN: usize = 512;
 
+/// How far ahead of its use memory is asked for, in bytes; measured best of 512 to 4096 where the chunk comes from memory,
+/// and without effect where it is in a cache. The processor's own prefetchers lose track of fourteen streams.
+#[cfg(target_arch = "x86_64")]
+const PREFETCH: usize = 768;
+/// Bytes that one prefetch brings.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
 /// An implementation of the inner loop. All give the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -229,6 +237,17 @@ impl Plan {
                 kernel(table, sources, outputs, tile.clone());
             }
         }
+    }
+}
+
+/// Asks for the `count` bytes that lie [`PREFETCH`] bytes behind `from`, for reading or writing.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn prefetch(from: *const u8, count: usize) {
+    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for offset in (0..count).step_by(CACHE_LINE) {
+        // SAFETY: a prefetch is a hint that never faults, whatever the address; `wrapping_add` allows any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(PREFETCH + offset).cast()) };
     }
 }
 

@@ -9,6 +9,7 @@ use core::arch::x86_64::{
 };
 use std::ops::Range;
 
+use super::prefetch;
 use crate::field::mul;
 
 /// Bytes of a register.
@@ -122,8 +123,12 @@ unsafe fn strip<const ROWS: usize, const REGISTERS: usize>(
     column: usize,
 ) {
     let half = _mm256_set1_epi8(0x0F);
+    for output in outputs {
+        prefetch(output.wrapping_add(column), REGISTERS * VECTOR);
+    }
     let mut sums = [[_mm256_setzero_si256(); REGISTERS]; ROWS];
     for source in sources {
+        prefetch(source.as_ptr().wrapping_add(column), REGISTERS * VECTOR);
         let mut low = [_mm256_setzero_si256(); REGISTERS];
         let mut high = [_mm256_setzero_si256(); REGISTERS];
         for (index, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {

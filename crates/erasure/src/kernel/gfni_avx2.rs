@@ -6,6 +6,8 @@ use core::arch::x86_64::{
 };
 use std::ops::Range;
 
+use super::prefetch;
+
 /// Bytes of a register.
 const VECTOR: usize = 32;
 /// Registers side by side in a strip of columns: four rows of two sums leave half of the sixteen registers for the rest.
@@ -77,8 +79,12 @@ unsafe fn strip<const ROWS: usize, const REGISTERS: usize>(
     sources: &[&[u8]],
     column: usize,
 ) {
+    for output in outputs {
+        prefetch(output.wrapping_add(column), REGISTERS * VECTOR);
+    }
     let mut sums = [[_mm256_setzero_si256(); REGISTERS]; ROWS];
     for source in sources {
+        prefetch(source.as_ptr().wrapping_add(column), REGISTERS * VECTOR);
         let mut bytes = [_mm256_setzero_si256(); REGISTERS];
         for (index, register) in bytes.iter_mut().enumerate() {
             // SAFETY: the caller promises these columns of every source.

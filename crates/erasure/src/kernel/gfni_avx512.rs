@@ -7,6 +7,8 @@ use core::arch::x86_64::{
 };
 use std::ops::Range;
 
+use super::prefetch;
+
 /// Bytes of a register.
 const VECTOR: usize = 64;
 /// Registers side by side in a strip of columns: enough independent sums to hide the instructions' latency.
@@ -78,8 +80,12 @@ unsafe fn strip<const ROWS: usize, const REGISTERS: usize>(
     sources: &[&[u8]],
     column: usize,
 ) {
+    for output in outputs {
+        prefetch(output.wrapping_add(column), REGISTERS * VECTOR);
+    }
     let mut sums = [[_mm512_setzero_si512(); REGISTERS]; ROWS];
     for source in sources {
+        prefetch(source.as_ptr().wrapping_add(column), REGISTERS * VECTOR);
         let mut bytes = [_mm512_setzero_si512(); REGISTERS];
         for (index, register) in bytes.iter_mut().enumerate() {
             // SAFETY: the caller promises these columns of every source.

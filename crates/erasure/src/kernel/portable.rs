@@ -16,22 +16,31 @@ const STRIP: usize = 8;
 #[derive(Debug)]
 pub(super) struct Products([u32; 256]);
 
-/// One table for each source, group after group.
+impl Products {
+    fn new(coefficients: [u8; GROUP]) -> Products {
+        let mut products = [0; 256];
+        for (entry, byte) in products.iter_mut().zip(0..=255) {
+            *entry = u32::from_le_bytes(coefficients.map(|coefficient| mul(coefficient, byte)));
+        }
+        Products(products)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "there is an entry for every byte")]
+    fn of(&self, byte: u8) -> u32 {
+        self.0[usize::from(byte)]
+    }
+}
+
+/// One table for each source, group after group; rows that the last group lacks count as zeros.
 pub(super) fn table(rows: &[Row]) -> Vec<Products> {
     let mut tables = Vec::new();
     for group in rows.chunks(GROUP) {
         for source in 0..group.first().map_or(0, Vec::len) {
-            let mut products = [0; 256];
-            for (entry, byte) in products.iter_mut().zip(0..=255) {
-                let mut lanes = [0; GROUP];
-                for (lane, row) in lanes.iter_mut().zip(group) {
-                    *lane = row
-                        .get(source)
-                        .map_or(0, |&coefficient| mul(coefficient, byte));
-                }
-                *entry = u32::from_le_bytes(lanes);
+            let mut coefficients = [0; GROUP];
+            for (coefficient, row) in coefficients.iter_mut().zip(group) {
+                *coefficient = row.get(source).copied().unwrap_or_default();
             }
-            tables.push(Products(products));
+            tables.push(Products::new(coefficients));
         }
     }
     tables
@@ -44,26 +53,41 @@ pub(super) fn run(
     outputs: &mut [&mut [u8]],
     columns: Range<usize>,
 ) {
-    for start in columns.clone().step_by(STRIP) {
-        let end = columns.end.min(start + STRIP);
-        let mut sums = [0_u32; STRIP];
-        for (source, Products(products)) in sources.iter().zip(tables) {
-            let Some(bytes) = source.get(start..end) else {
-                continue;
-            };
-            for (sum, &byte) in sums.iter_mut().zip(bytes) {
-                *sum ^= products.get(usize::from(byte)).copied().unwrap_or_default();
+    let mut start = columns.start;
+    while columns.end - start >= STRIP {
+        let mut sums = [0; STRIP];
+        for (source, products) in sources.iter().zip(tables) {
+            if let Some(bytes) = source
+                .get(start..)
+                .and_then(|rest| rest.first_chunk::<STRIP>())
+            {
+                for (sum, &byte) in sums.iter_mut().zip(bytes) {
+                    *sum ^= products.of(byte);
+                }
             }
         }
-        for (row, output) in outputs.iter_mut().enumerate() {
-            for (byte, sum) in output
-                .get_mut(start..end)
-                .unwrap_or_default()
-                .iter_mut()
-                .zip(sums)
+        for (output, shift) in outputs.iter_mut().zip(ROW_SHIFTS) {
+            if let Some(bytes) = output
+                .get_mut(start..)
+                .and_then(|rest| rest.first_chunk_mut::<STRIP>())
             {
-                *byte = sum.to_le_bytes().get(row).copied().unwrap_or_default();
+                *bytes = sums.map(|sum| (sum >> shift).to_le_bytes()[0]);
+            }
+        }
+        start += STRIP;
+    }
+    for column in start..columns.end {
+        let bytes = sources.iter().filter_map(|source| source.get(column));
+        let sum = bytes
+            .zip(tables)
+            .fold(0, |sum, (&byte, products)| sum ^ products.of(byte));
+        for (output, shift) in outputs.iter_mut().zip(ROW_SHIFTS) {
+            if let Some(byte) = output.get_mut(column) {
+                *byte = (sum >> shift).to_le_bytes()[0];
             }
         }
     }
 }
+
+/// Where each row's byte lies in a word of [`Products`].
+const ROW_SHIFTS: [u32; GROUP] = [0, 8, 16, 24];
