@@ -142,6 +142,10 @@ pub struct NodeStats {
     pub total_bytes: u64,
     /// Bytes that it uses, trash included.
     pub used_bytes: u64,
+    /// Bytes of shards that it holds, without what its segments waste.
+    pub live_bytes: u64,
+    /// Bytes free on its disk.
+    pub disk_free_bytes: u64,
     /// Shards that it holds.
     pub shard_count: u64,
     /// Deleted shards that it still keeps.

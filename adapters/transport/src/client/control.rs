@@ -175,6 +175,8 @@ impl NodeClient {
             node_id,
             total_bytes: answer.total_bytes,
             used_bytes: answer.used_bytes,
+            live_bytes: answer.live_bytes,
+            disk_free_bytes: answer.disk_free_bytes,
             shard_count: answer.shard_count,
             trash_count: answer.trash_count,
             trash_bytes: answer.trash_bytes,
