@@ -1,1 +1,83 @@
-fn main() {}
+//! `strongroom`: the command line, the supervisor `up`, and every untrusted role as a process of this one program.
+//!
+//! It wires and talks to people. What an object is, how it is sealed, stored and checked lies in the libraries it uses.
+
+mod address;
+mod args;
+mod clock;
+mod commands;
+mod failure;
+mod identity;
+mod output;
+mod passphrase;
+mod platform;
+mod progress;
+mod settings;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::args::{Cli, Command};
+use crate::commands::Context;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::settings::{OriginOf, Settings, origins};
+
+fn main() -> ExitCode {
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error.format(&mut Cli::command())),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet, cli.global.no_progress);
+    let Some((_, given)) = matches.subcommand() else { return ExitCode::from(2) };
+    match run(cli, output, &origins(given)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
+    let settings = Settings::load(&cli.global, origin_of)?;
+    let context = Context { settings, output };
+    match cli.command {
+        Command::Init(args) => commands::init::run(&context, &args),
+        Command::Up(args) => {
+            let platform = context.settings.platform(&args.platform, origin_of);
+            commands::up::run(&context, platform)
+        }
+        Command::Node(args) => commands::roles::node(&context, &args),
+        Command::Gateway(args) => commands::roles::gateway(&args),
+        Command::Identity(args) => commands::identity::run(&context, &args),
+        Command::Config(args) => {
+            let platform = context.settings.platform(&args.platform, origin_of);
+            commands::info::config(&context, &platform)
+        }
+        Command::Completions(args) => commands::info::completions(&args),
+        Command::Man(args) => commands::info::man(&context, &args),
+    }
+}
+
+/// Help and version go to standard output with status 0; a wrong command line is status 2, as JSON when that was asked
+/// for (the grammar failed, so the option is looked for by itself).
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if !help && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        Output::new(true, false, true).failure(&Failure::usage(message).advise("see --help"));
+        return ExitCode::from(2);
+    }
+    let _ = error.print();
+    ExitCode::from(if help { 0 } else { 2 })
+}

@@ -1,0 +1,79 @@
+//! A whole platform on one machine: its folder, its deployment record, and the processes that `up` keeps running.
+
+mod child;
+mod deployment;
+pub mod files;
+mod health;
+mod lock;
+mod log_file;
+mod processes;
+mod supervisor;
+
+pub use deployment::{Deployment, InitReport, gateway_certificates, initialise};
+pub use processes::{Process, Processes};
+pub use supervisor::{Options, Platform};
+
+use std::path::{Path, PathBuf};
+
+/// Storage nodes of a deployment that `up` runs.
+pub const NODES: u16 = 14;
+
+/// Said wherever a development deployment shows its state.
+pub const DEVELOPMENT: &str =
+    "development: keys and nodes are on one machine; protects nothing from this machine's owner";
+
+/// The folder of a deployment and where things lie in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFolder(PathBuf);
+
+impl DataFolder {
+    /// The folder at `path`, made absolute so that children may be told about it.
+    pub fn new(path: &Path) -> Self {
+        Self(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The public record of the deployment.
+    pub fn deployment_file(&self) -> PathBuf {
+        self.0.join("deployment.toml")
+    }
+
+    /// The private certificate authority.
+    pub fn ca(&self) -> PathBuf {
+        self.0.join("ca")
+    }
+
+    /// The gateway's folder.
+    pub fn gateway(&self) -> PathBuf {
+        self.0.join("gateway")
+    }
+
+    /// A node's folder.
+    pub fn node(&self, slot: u16) -> PathBuf {
+        self.0.join("nodes").join(format!("{slot:02}"))
+    }
+
+    /// Where a role's certificate, key and the authority's certificate lie, in its own folder.
+    pub fn identity(role_dir: &Path) -> PathBuf {
+        role_dir.join("identity")
+    }
+
+    /// Sockets and what is known of the running processes; mode 0700.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+
+    /// A node's socket.
+    pub fn node_socket(&self, slot: u16) -> PathBuf {
+        self.run().join(format!("node-{slot:02}.sock"))
+    }
+
+    /// Held while a supervisor runs, or `init` writes.
+    pub fn lock_file(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+}

@@ -1,0 +1,365 @@
+//! Starts the gateway and the nodes of a deployment, and stops them in order.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::child::{Kept, LogSink, Order, Phase, Spec, State, keep};
+use super::deployment::{Deployment, renew_certificates};
+use super::files::private_dir;
+use super::health::Probe;
+use super::lock::{FolderLock, take};
+use super::processes::{Process, Processes};
+use super::{DataFolder, NODES};
+use crate::args::LogTo;
+use crate::clock::now;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::settings::Platform as PlatformSettings;
+
+/// How long the whole platform may take to be ready.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// How often certificates are looked at; they are renewed with a third of their 30 days left.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(3_600);
+/// Bytes of a Unix socket's path, at most, on Linux (with its end).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// How a platform runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of the deployment.
+    pub folder: DataFolder,
+    /// The other settings.
+    pub settings: PlatformSettings,
+}
+
+/// A running platform. Its handles may be used from other threads than the one that runs it.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// Where REST is served.
+    pub endpoint: String,
+    gateway: Kept,
+    nodes: Vec<Kept>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: DataFolder,
+    _lock: FolderLock,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        Processes::remove(&self.folder);
+    }
+}
+
+impl Platform {
+    /// Starts every process, on the present runtime. It must be a runtime whose thread lives as long as the platform:
+    /// children end with the thread that started them.
+    ///
+    /// # Errors
+    /// When there is no deployment, the folder or the port is in use, or certificates cannot be renewed.
+    pub fn start(options: &Options) -> Outcome<Self> {
+        let folder = &options.folder;
+        let deployment = Deployment::read(&folder.deployment_file())?;
+        let lock = take(folder)?;
+        private_dir(&folder.run())?;
+        renew_certificates(folder, &deployment, now())?;
+        let listen = free_address(options.settings.listen.value)?;
+        let endpoint = format!("http://{listen}");
+        let specs = node_specs(options, &deployment)?;
+        let gateway = gateway_spec(options, &specs, listen);
+
+        let changed = Arc::new(Notify::new());
+        let nodes: Vec<Kept> =
+            specs.into_iter().map(|node| keep(node.spec, changed.clone())).collect();
+        let gateway = keep(gateway, changed.clone());
+        let report = {
+            let (folder, gateway, nodes) = (folder.clone(), gateway.clone(), nodes.clone());
+            let (endpoint, deployment) = (endpoint.clone(), deployment.id.to_string());
+            tokio::spawn(async move {
+                loop {
+                    let processes = Processes {
+                        supervisor: std::process::id(),
+                        endpoint: endpoint.clone(),
+                        deployment: deployment.clone(),
+                        children: std::iter::once(&gateway).chain(&nodes).map(describe).collect(),
+                    };
+                    if let Err(error) = processes.write(&folder) {
+                        tracing::warn!(%error, "cannot write run/processes.json");
+                    }
+                    changed.notified().await;
+                    // Fifteen processes start at once: one write for many changes.
+                    sleep(Duration::from_millis(20)).await;
+                }
+            })
+        };
+        let renewal = {
+            let (folder, deployment) = (folder.clone(), deployment.clone());
+            tokio::spawn(async move {
+                loop {
+                    sleep(CERTIFICATES_EVERY).await;
+                    match renew_certificates(&folder, &deployment, now()) {
+                        Ok(0) => {}
+                        Ok(count) => tracing::info!(count, "certificates renewed"),
+                        Err(error) => tracing::error!(%error, "certificates cannot be renewed"),
+                    }
+                }
+            })
+        };
+        let inner = Inner { folder: folder.clone(), _lock: lock, tasks: vec![report, renewal] };
+        Ok(Self { deployment, endpoint, gateway, nodes, inner: Arc::new(inner) })
+    }
+
+    /// Waits until every process is ready.
+    ///
+    /// # Errors
+    /// Unavailable, with what the process said last, when one gave up or the platform takes longer than a minute.
+    pub async fn ready(&self) -> Outcome {
+        let all = async {
+            for kept in self.children() {
+                let state = kept
+                    .wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_) | Phase::Stopped))
+                    .await;
+                if let Phase::Failed(why) = state.phase {
+                    return Err(Failure::new(Exit::Unavailable, "platform_failed", why)
+                        .advise(format!("see the logs in {}", self.inner.folder.path().display())));
+                }
+            }
+            Ok(())
+        };
+        timeout(READY_PATIENCE, all).await.unwrap_or_else(|_| {
+            let late: Vec<&str> = self
+                .children()
+                .filter(|kept| kept.state().phase != Phase::Ready)
+                .map(|kept| kept.name.as_str())
+                .collect();
+            Err(Failure::new(
+                Exit::Unavailable,
+                "platform_slow",
+                format!("not ready after a minute: {}", late.join(", ")),
+            )
+            .advise(format!("see the logs in {}", self.inner.folder.path().display())))
+        })
+    }
+
+    /// Returns with the reason once a process is given up.
+    pub async fn failed(&self) -> String {
+        loop {
+            for kept in self.children() {
+                if let Phase::Failed(why) = kept.state().phase {
+                    return why;
+                }
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Kills nodes with SIGKILL and keeps them down.
+    pub async fn hold_nodes(&self, slots: &[u16]) {
+        for kept in self.select(slots) {
+            kept.order(Order::Hold);
+        }
+        for kept in self.select(slots) {
+            kept.wait_for(|state| state.phase == Phase::Held).await;
+        }
+    }
+
+    /// Starts nodes again that were held, and waits until they are ready.
+    pub async fn release_nodes(&self, slots: &[u16]) {
+        for kept in self.select(slots) {
+            kept.order(Order::Run);
+        }
+        for kept in self.select(slots) {
+            kept.wait_for(|state| !matches!(state.phase, Phase::Held | Phase::Starting)).await;
+        }
+    }
+
+    /// Stops the gateway, then the nodes.
+    pub async fn stop(&self) {
+        stop_all(std::slice::from_ref(&self.gateway)).await;
+        stop_all(&self.nodes).await;
+        Processes::remove(&self.inner.folder);
+    }
+
+    /// Ends everything at once, by SIGKILL.
+    pub fn kill(&self) {
+        for kept in self.children() {
+            kept.order(Order::Hold);
+        }
+    }
+
+    fn children(&self) -> impl Iterator<Item = &Kept> {
+        std::iter::once(&self.gateway).chain(&self.nodes)
+    }
+
+    fn select(&self, slots: &[u16]) -> impl Iterator<Item = &Kept> {
+        slots.iter().filter_map(|slot| self.nodes.get(usize::from(*slot)))
+    }
+}
+
+async fn stop_all(children: &[Kept]) {
+    for kept in children {
+        kept.order(Order::Stop);
+    }
+    for kept in children {
+        kept.wait_for(|state| state.phase == Phase::Stopped).await;
+    }
+}
+
+fn describe(kept: &Kept) -> Process {
+    let State { phase, pid, restarts } = kept.state();
+    Process { name: kept.name.clone(), pid, state: phase.name().to_owned(), restarts }
+}
+
+struct NodeSpec {
+    /// `ID@unix:PATH,zone=NAME`, for the gateway.
+    address: String,
+    spec: Spec,
+}
+
+fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpec>> {
+    let (folder, settings) = (&options.folder, &options.settings);
+    // All free ports are taken together, so that none is given out twice.
+    let mut held = Vec::new();
+    let mut specs = Vec::with_capacity(NODES.into());
+    for node in &deployment.nodes {
+        let name = format!("node-{:02}", node.slot);
+        let dir = folder.node(node.slot);
+        let (listen, probe) = if settings.tls_nodes.value {
+            let port = match settings.node_port.value {
+                0 => 0,
+                first => first.checked_add(node.slot).ok_or_else(|| {
+                    Failure::usage(format!("--node-port {first} leaves no room for {NODES} nodes"))
+                })?,
+            };
+            let (address, listener) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "--node-port")?;
+            held.push(listener);
+            (format!("tls:{address}"), Probe::Tcp(address))
+        } else {
+            let path = folder.node_socket(node.slot);
+            let bytes = path.as_os_str().len();
+            if bytes > SOCKET_PATH_BYTES_MAX {
+                return Err(Failure::usage(format!(
+                    "{} is {bytes} bytes long, a socket's path may have {SOCKET_PATH_BYTES_MAX}",
+                    path.display()
+                ))
+                .advise("choose a shorter folder with --data, or --tls-nodes"));
+            }
+            let Some(text) = path.to_str() else {
+                return Err(Failure::usage(format!("{} is not UTF-8", path.display()))
+                    .advise("choose another folder with --data, or --tls-nodes"));
+            };
+            (format!("unix:{text}"), Probe::Unix(path))
+        };
+        let mut args = role_args("node", options, &dir);
+        args.extend([
+            "--listen".into(),
+            OsString::from(&listen),
+            "--deployment".into(),
+            deployment.id.to_string().into(),
+        ]);
+        if let Some(capacity) = settings.node_capacity.value {
+            args.extend(["--capacity".into(), capacity.to_string().into()]);
+        }
+        specs.push(NodeSpec {
+            address: format!("{}@{listen},zone={}", node.id, node.zone),
+            spec: Spec { name, args, env: malloc_env("1"), log: log_sink(options, &dir), probe },
+        });
+    }
+    Ok(specs)
+}
+
+fn gateway_spec(options: &Options, nodes: &[NodeSpec], listen: SocketAddr) -> Spec {
+    let (folder, settings) = (&options.folder, &options.settings);
+    let dir = folder.gateway();
+    let mut args = role_args("gateway", options, &dir);
+    args.extend([
+        "--deployment-file".into(),
+        folder.deployment_file().into(),
+        "--listen".into(),
+        OsString::from(listen.to_string()),
+    ]);
+    for node in nodes {
+        args.extend(["--node".into(), OsString::from(&node.address)]);
+    }
+    if let Some(budget) = settings.memory_budget.value {
+        args.extend(["--memory-budget".into(), budget.to_string().into()]);
+    }
+    if let Some(interval) = settings.probe_interval.value {
+        args.extend(["--probe-interval".into(), format!("{}ms", interval.as_millis()).into()]);
+    }
+    let mut env = malloc_env("4");
+    if let Some(database) = &settings.database.value {
+        // Not an argument: its password would show in every process list.
+        env.push(("STRONGROOM_DATABASE", database.into()));
+    }
+    Spec { name: "gateway".to_owned(), args, env, log: log_sink(options, &dir), probe: Probe::Health(listen) }
+}
+
+/// What every role is told. The settings file is named as none: its values are in the arguments already.
+fn role_args(role: &str, options: &Options, dir: &Path) -> Vec<OsString> {
+    let settings = &options.settings;
+    vec![
+        role.into(),
+        "--config".into(),
+        "/dev/null".into(),
+        "--config-dir".into(),
+        options.folder.run().into(),
+        "--supervised-by".into(),
+        std::process::id().to_string().into(),
+        "--log-format".into(),
+        settings.log_format.value.name().into(),
+        "--log".into(),
+        OsString::from(&settings.log.value),
+        "--data".into(),
+        dir.into(),
+    ]
+}
+
+fn log_sink(options: &Options, dir: &Path) -> LogSink {
+    match options.settings.log_to.value {
+        LogTo::Files => LogSink::File(dir.join("log")),
+        LogTo::Stderr => LogSink::Stderr(options.settings.log_format.value),
+    }
+}
+
+/// The C library gives each thread an arena of its own, which fifteen processes pay for in idle memory.
+fn malloc_env(arenas: &str) -> Vec<(&'static str, OsString)> {
+    vec![("MALLOC_ARENA_MAX", arenas.into())]
+}
+
+/// The address itself, or one with a free port in place of 0.
+fn free_address(wanted: SocketAddr) -> Outcome<SocketAddr> {
+    bind(wanted, "--listen").map(|(address, _)| address)
+}
+
+fn bind(wanted: SocketAddr, option: &str) -> Outcome<(SocketAddr, TcpListener)> {
+    let failed = |error: std::io::Error| {
+        let (exit, code, why) = match error.kind() {
+            std::io::ErrorKind::AddrInUse => (Exit::Conflict, "port_in_use", "it is in use".to_owned()),
+            std::io::ErrorKind::PermissionDenied => {
+                (Exit::Refused, "port_refused", "it may not be used by this user".to_owned())
+            }
+            _ => (Exit::Failure, "port", error.to_string()),
+        };
+        Failure::new(exit, code, format!("cannot serve on {wanted}: {why}"))
+            .advise(format!("choose another with {option} (port 0 takes a free one)"))
+    };
+    let listener = TcpListener::bind(wanted).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((address, listener))
+}
