@@ -3,7 +3,6 @@
 pub mod identity;
 pub mod init;
 pub mod info;
-pub mod roles;
 pub mod up;
 
 use crate::output::Output;

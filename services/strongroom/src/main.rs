@@ -54,8 +54,6 @@ fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
             let platform = context.settings.platform(&args.platform, origin_of);
             commands::up::run(&context, platform)
         }
-        Command::Node(args) => commands::roles::node(&context, &args),
-        Command::Gateway(args) => commands::roles::gateway(&args),
         Command::Identity(args) => commands::identity::run(&context, &args),
         Command::Config(args) => {
             let platform = context.settings.platform(&args.platform, origin_of);

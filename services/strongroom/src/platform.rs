@@ -10,7 +10,6 @@ mod processes;
 mod supervisor;
 
 pub use deployment::{Deployment, InitReport, gateway_certificates, initialise};
-pub use processes::{Process, Processes};
 pub use supervisor::{Options, Platform};
 
 use std::path::{Path, PathBuf};

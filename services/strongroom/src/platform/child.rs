@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -368,7 +368,7 @@ async fn log_lines(
 
 /// One line without its end, cut at [`LINE_BYTES_MAX`]; `false` at the end of the stream.
 async fn read_line(
-    from: &mut (impl AsyncBufReadExt + Unpin),
+    from: &mut (impl AsyncBufRead + Unpin),
     line: &mut Vec<u8>,
 ) -> std::io::Result<bool> {
     line.clear();
