@@ -1,0 +1,442 @@
+//! Uploads: the durable intent that covers an object's chunks until the object is visible.
+
+use domain::{BucketId, Cid, Principal, TimestampMs, UploadId, VersionId};
+use objects::layout::ChunkLayout;
+use objects::metadata::{
+    ChunkRow, Committed, CompleteUpload, MetadataError, Mutation, SlotRow, UploadRow, VersionKind,
+};
+
+use crate::chunks::{self, Kind};
+use crate::connection::{Connection, Row, Work, args, locked, script};
+use crate::deletions;
+use crate::versions::{self, Commit, spend_nonce};
+
+/// Slots that are read at once while an upload is completed.
+const SLOTS_AT_ONCE: usize = 4_096;
+/// Completed uploads answer repeats of their completion for this long.
+const COMPLETED_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, bucket, key, principal, created_ms, completed FROM uploads ",
+            $rest
+        )
+    };
+}
+
+fn upload_row(row: &Row) -> Work<UploadRow> {
+    Ok(UploadRow {
+        id: UploadId(row.array(0)?),
+        bucket: BucketId(row.array(1)?),
+        key: row.key(2)?,
+        principal: Principal(row.array(3)?),
+        created: row.time(4)?,
+        completed: row.maybe_array(5)?.map(VersionId),
+    })
+}
+
+pub(crate) async fn create(c: &mut Connection, upload: &UploadRow, m: &Mutation) -> Work<()> {
+    let nonce = spend_nonce(c, m).await?;
+    c.row("SELECT id FROM buckets WHERE id = $1", args![upload.bucket])
+        .await?
+        .ok_or(MetadataError::NotFound("bucket"))?;
+    if by_id(c, upload.id).await?.is_some() {
+        return Err(MetadataError::Exists("upload").into());
+    }
+    nonce.write(c).await?;
+    c.execute(
+        "INSERT INTO uploads (id, bucket, key, principal, created_ms) VALUES ($1, $2, $3, $4, $5)",
+        args![
+            upload.id,
+            upload.bucket,
+            &upload.key,
+            upload.principal,
+            upload.created
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn by_id(c: &mut Connection, id: UploadId) -> Work<Option<UploadRow>> {
+    c.row(select!("WHERE id = $1"), args![id])
+        .await?
+        .map(|row| upload_row(&row))
+        .transpose()
+}
+
+pub(crate) async fn of_bucket(
+    c: &mut Connection,
+    bucket: BucketId,
+    limit: usize,
+) -> Work<Vec<UploadRow>> {
+    c.rows(
+        select!("WHERE bucket = $1 AND completed IS NULL ORDER BY created_ms, id LIMIT $2"),
+        args![bucket, limit],
+    )
+    .await?
+    .iter()
+    .map(upload_row)
+    .collect()
+}
+
+pub(crate) async fn stale(
+    c: &mut Connection,
+    before: TimestampMs,
+    limit: usize,
+) -> Work<Vec<UploadId>> {
+    c.rows(
+        "SELECT id FROM uploads WHERE completed IS NULL AND created_ms < $1 \
+         ORDER BY created_ms, id LIMIT $2",
+        args![before, limit],
+    )
+    .await?
+    .iter()
+    .map(|row| row.array(0).map(UploadId))
+    .collect()
+}
+
+/// What [`lock`] reads: the completion, when there was one.
+struct Locked {
+    bucket: BucketId,
+    key: domain::ObjectKey,
+    completed: Option<Completed>,
+}
+
+struct Completed {
+    sequence: i64,
+    replaced: Option<VersionId>,
+    entry_hash: Vec<u8>,
+}
+
+async fn lock(c: &mut Connection, id: UploadId) -> Work<Locked> {
+    let row = c
+        .row(
+            locked!(
+                "SELECT bucket, key, completed, sequence, replaced, entry_hash FROM uploads WHERE id = $1"
+            ),
+            args![id],
+        )
+        .await?
+        .ok_or(MetadataError::NotFound("upload"))?;
+    let completed = match row.maybe_bytes(2)? {
+        None => None,
+        Some(_) => Some(Completed {
+            sequence: row.int(3)?,
+            replaced: row.maybe_array(4)?.map(VersionId),
+            entry_hash: row.bytes(5)?,
+        }),
+    };
+    Ok(Locked {
+        bucket: BucketId(row.array(0)?),
+        key: row.key(1)?,
+        completed,
+    })
+}
+
+fn slot_row(row: &Row) -> Work<SlotRow> {
+    Ok(SlotRow {
+        n: row.number(0)?,
+        chunk: chunks::chunk_row(row, 1)?,
+        acknowledged: row.int(5)? == 1,
+    })
+}
+
+/// See [`objects::metadata::Metadata::plan_chunk`].
+pub(crate) async fn plan(
+    c: &mut Connection,
+    upload: UploadId,
+    n: u32,
+    cid: Cid,
+    layout: &ChunkLayout,
+) -> Work<SlotRow> {
+    deletions::check(layout)?;
+    if lock(c, upload).await?.completed.is_some() {
+        return Err(MetadataError::NotFound("upload").into());
+    }
+    let known = c
+        .row(
+            "SELECT s.n, k.id, k.cid, k.layout, k.pending, k.acknowledged \
+             FROM slots s JOIN chunks k ON k.id = s.chunk \
+             WHERE s.upload = $1 AND s.n = $2 AND s.cid = $3",
+            args![upload, n, cid],
+        )
+        .await?;
+    if let Some(row) = known {
+        return slot_row(&row);
+    }
+    let held = chunks::find(c, cid).await?;
+    let (chunk, acknowledged) = match held {
+        Some(held) => {
+            chunks::hold(c, held.id).await?;
+            let acknowledged = held.acknowledged;
+            (held.into_row(), acknowledged)
+        }
+        None => {
+            deletions::refuse_if_being_deleted(c, cid, None).await?;
+            let pending = chunks::pending_list(deletions::all_indices(), layout);
+            let id = chunks::insert(c, Kind::Chunk, cid, layout, &pending, false).await?;
+            let layout = layout.clone();
+            let row = ChunkRow {
+                id,
+                cid,
+                layout,
+                pending,
+            };
+            (row, false)
+        }
+    };
+    c.execute(
+        "INSERT INTO slots (upload, n, cid, chunk) VALUES ($1, $2, $3, $4)",
+        args![upload, n, cid, chunk.id],
+    )
+    .await?;
+    Ok(SlotRow {
+        n,
+        chunk,
+        acknowledged,
+    })
+}
+
+pub(crate) async fn slots(
+    c: &mut Connection,
+    upload: UploadId,
+    from: u32,
+    limit: usize,
+) -> Work<Vec<SlotRow>> {
+    c.rows(
+        "SELECT s.n, k.id, k.cid, k.layout, k.pending, k.acknowledged \
+         FROM slots s JOIN chunks k ON k.id = s.chunk \
+         WHERE s.upload = $1 AND s.n >= $2 ORDER BY s.n, s.cid LIMIT $3",
+        args![upload, from, limit],
+    )
+    .await?
+    .iter()
+    .map(slot_row)
+    .collect()
+}
+
+/// Ends an upload's hold on its chunks ($1: the upload, $2: when deletions fall due, $3: all indices).
+const RELEASE_SLOTS: crate::connection::Script = script![
+    // A chunk may be in several slots of one upload.
+    "UPDATE chunks SET refs = refs - (SELECT COUNT(*) FROM slots WHERE upload = $1 AND chunk = chunks.id) \
+     WHERE id IN (SELECT chunk FROM slots WHERE upload = $1)",
+    "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) \
+     SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2 FROM chunks \
+     WHERE refs = 0 AND id IN (SELECT chunk FROM slots WHERE upload = $1)",
+    "DELETE FROM chunks WHERE refs = 0 AND id IN (SELECT chunk FROM slots WHERE upload = $1)",
+    "DELETE FROM slots WHERE upload = $1",
+];
+
+/// See [`objects::metadata::Metadata::abort_upload`].
+pub(crate) async fn abort(
+    c: &mut Connection,
+    id: UploadId,
+    m: &Mutation,
+    grace_ms: u64,
+) -> Work<()> {
+    let nonce = spend_nonce(c, m).await?;
+    match lock(c, id).await {
+        Ok(upload) if upload.completed.is_some() => {
+            return Err(MetadataError::Exists("the completed object").into());
+        }
+        Ok(_) => {}
+        // Aborted before.
+        Err(crate::connection::Failure::Refused(MetadataError::NotFound(_))) => {
+            return nonce.write(c).await;
+        }
+        Err(error) => return Err(error),
+    }
+    nonce.write(c).await?;
+    let due = m.now.0.saturating_add(grace_ms);
+    c.script(RELEASE_SLOTS, args![id, due, deletions::all_indices()])
+        .await?;
+    c.execute("DELETE FROM uploads WHERE id = $1", args![id])
+        .await?;
+    Ok(())
+}
+
+/// What the chosen slots of an upload add up to.
+struct Chosen {
+    pending_shards: i64,
+    /// Slots that the manifest did not choose: n and CID.
+    others: Vec<(u32, Cid)>,
+}
+
+/// Walks the upload's slots and the choice, both in order of n. The chunks are locked: their pending counts hold still.
+async fn choose(c: &mut Connection, complete: &CompleteUpload) -> Work<Chosen> {
+    let mut chosen = Chosen {
+        pending_shards: 0,
+        others: Vec::new(),
+    };
+    let mut wanted = complete.slots.iter().peekable();
+    let mut expected_n = 0_u32;
+    for slot in &complete.slots {
+        if slot.n != expected_n {
+            return Err(MetadataError::ChunkMissing { n: expected_n }.into());
+        }
+        expected_n = expected_n.saturating_add(1);
+    }
+    let mut from = (0_u32, Vec::new());
+    loop {
+        let rows = c
+            .rows(
+                locked!(
+                    "SELECT s.n, s.cid, k.acknowledged, k.pending_count \
+                     FROM slots s JOIN chunks k ON k.id = s.chunk \
+                     WHERE s.upload = $1 AND (s.n, s.cid) > ($2, $3) ORDER BY s.n, s.cid LIMIT $4",
+                    " OF k"
+                ),
+                args![complete.upload, from.0, &from.1, SLOTS_AT_ONCE],
+            )
+            .await?;
+        for row in &rows {
+            let n: u32 = row.number(0)?;
+            let cid = row.cid(1)?;
+            let acknowledged = row.int(2)? == 1;
+            match wanted.peek() {
+                // The choice for this index was not among the slots that came before.
+                Some(choice) if choice.n < n => {
+                    return Err(MetadataError::ChunkMissing { n: choice.n }.into());
+                }
+                Some(choice) if choice.n == n && choice.cid == cid => {
+                    if !acknowledged {
+                        return Err(MetadataError::ChunkMissing { n }.into());
+                    }
+                    chosen.pending_shards = chosen.pending_shards.saturating_add(row.int(3)?);
+                    wanted.next();
+                }
+                _ => chosen.others.push((n, cid)),
+            }
+            from = (n, cid.to_bytes().to_vec());
+        }
+        if rows.len() < SLOTS_AT_ONCE {
+            break;
+        }
+    }
+    match wanted.next() {
+        Some(choice) => Err(MetadataError::ChunkMissing { n: choice.n }.into()),
+        None => Ok(chosen),
+    }
+}
+
+/// See [`objects::metadata::Metadata::complete_upload`].
+pub(crate) async fn complete(
+    c: &mut Connection,
+    complete: &CompleteUpload,
+    m: &Mutation,
+    grace_ms: u64,
+) -> Work<Committed> {
+    let nonce = spend_nonce(c, m).await?;
+    let upload = lock(c, complete.upload).await?;
+    let new = &complete.version;
+    if let Some(done) = upload.completed {
+        if done.entry_hash != new.entry_hash {
+            return Err(MetadataError::Exists("the completed object").into());
+        }
+        nonce.write(c).await?;
+        return Ok(Committed {
+            sequence: done.sequence,
+            replaced: done.replaced,
+            fresh: false,
+        });
+    }
+    if (upload.bucket, &upload.key) != (new.bucket, &new.key) {
+        return Err(MetadataError::NotFound("upload for this key").into());
+    }
+    let prepared = match versions::prepare(c, new, &complete.recovery).await? {
+        // Its id and entry are stored, but not through this upload.
+        Err(_) => return Err(MetadataError::Exists("version").into()),
+        Ok(prepared) => prepared,
+    };
+    let chosen = choose(c, complete).await?;
+    let chunks = u32::try_from(complete.slots.len())
+        .map_err(|_| MetadataError::ChunkMissing { n: u32::MAX })?;
+    nonce.write(c).await?;
+    let due = TimestampMs(m.now.0.saturating_add(grace_ms));
+    release_others(c, complete.upload, &chosen.others, due).await?;
+    let committed = prepared
+        .commit(
+            c,
+            Commit {
+                new,
+                kind: VersionKind::Chunked,
+                chunks,
+                manifest_root: &complete.manifest_root,
+                recovery: &complete.recovery,
+                pending_shards: chosen.pending_shards,
+                due,
+            },
+        )
+        .await?;
+    // The slots' references become the version's.
+    c.execute(
+        "INSERT INTO version_chunks (sequence, n, chunk) SELECT CAST($2 AS BIGINT), n, chunk FROM slots WHERE upload = $1",
+        args![complete.upload, committed.sequence],
+    )
+    .await?;
+    c.execute(
+        "DELETE FROM slots WHERE upload = $1",
+        args![complete.upload],
+    )
+    .await?;
+    for (page, bytes) in (0_u32..).zip(&complete.pages) {
+        c.execute(
+            "INSERT INTO manifest_pages (sequence, page, bytes) VALUES ($1, $2, $3)",
+            args![committed.sequence, page, bytes],
+        )
+        .await?;
+    }
+    c.execute(
+        "UPDATE uploads SET completed = $2, completed_ms = $3, sequence = $4, replaced = $5, entry_hash = $6 \
+         WHERE id = $1",
+        args![
+            complete.upload,
+            new.version,
+            m.now,
+            committed.sequence,
+            committed.replaced,
+            &new.entry_hash,
+        ],
+    )
+    .await?;
+    Ok(committed)
+}
+
+/// Slots that the manifest did not choose go.
+async fn release_others(
+    c: &mut Connection,
+    upload: UploadId,
+    others: &[(u32, Cid)],
+    due: TimestampMs,
+) -> Work<()> {
+    for (n, cid) in others {
+        c.script(
+            script![
+                "UPDATE chunks SET refs = refs - 1 \
+                 WHERE id IN (SELECT chunk FROM slots WHERE upload = $1 AND n = $4 AND cid = $5)",
+                "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) \
+                 SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2 FROM chunks WHERE refs = 0 \
+                 AND id IN (SELECT chunk FROM slots WHERE upload = $1 AND n = $4 AND cid = $5)",
+                "DELETE FROM chunks WHERE refs = 0 \
+                 AND id IN (SELECT chunk FROM slots WHERE upload = $1 AND n = $4 AND cid = $5)",
+                "DELETE FROM slots WHERE upload = $1 AND n = $4 AND cid = $5",
+            ],
+            args![upload, due, deletions::all_indices(), *n, *cid],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Forgets the answers of completions that nobody will ask for again.
+pub(crate) async fn forget_completed(c: &mut Connection, now: TimestampMs) -> Work<u64> {
+    const AT_ONCE: i64 = 1_000;
+    c.execute(
+        "DELETE FROM uploads WHERE id IN (SELECT id FROM uploads \
+         WHERE completed IS NOT NULL AND completed_ms < $1 ORDER BY completed_ms LIMIT $2)",
+        args![now.0.saturating_sub(COMPLETED_KEPT_MS), AT_ONCE],
+    )
+    .await
+}

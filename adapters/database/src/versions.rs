@@ -1,0 +1,720 @@
+//! Versions: making them current, replacing them, copying and deleting them.
+//!
+//! Every mutation checks first and writes then, so that a refusal leaves nothing behind (see [`crate::sqlite`]). A key's
+//! row in `heads` is what writers of one key meet at: it is locked, or created under its unique key, before anything
+//! that depends on it is written. Tombstones lie in a table of their own, which only the holder of the head changes.
+
+use domain::{BucketId, ObjectKey, Principal, TimestampMs, VersionId};
+use objects::layout::ChunkLayout;
+use objects::metadata::{
+    ChunkRow, Committed, CopyVersion, MetadataError, Mutation, NewVersion, PutSmall, PutTombstone,
+    VersionKind, VersionRow,
+};
+
+use crate::chunks::{self, Kind};
+use crate::connection::{Connection, Row, Work, args, damaged, locked, script};
+use crate::deletions::{self, Owner};
+
+/// A nonce that was checked and is written together with the mutation.
+pub(crate) struct Nonce<'m>(&'m Mutation);
+
+/// Checks that the mutation's nonce is new.
+pub(crate) async fn spend_nonce<'m>(c: &mut Connection, m: &'m Mutation) -> Work<Nonce<'m>> {
+    if let Some(nonce) = &m.nonce {
+        let spent = c
+            .row(
+                "SELECT expires_ms FROM nonces WHERE expires_ms = $1 AND principal = $2 AND nonce = $3",
+                args![nonce.expires, nonce.principal, &nonce.nonce],
+            )
+            .await?;
+        if spent.is_some() {
+            return Err(MetadataError::Replayed.into());
+        }
+    }
+    Ok(Nonce(m))
+}
+
+impl Nonce<'_> {
+    pub(crate) async fn write(self, c: &mut Connection) -> Work<()> {
+        if let Some(nonce) = &self.0.nonce {
+            c.execute(
+                "INSERT INTO nonces (expires_ms, principal, nonce) VALUES ($1, $2, $3)",
+                args![nonce.expires, nonce.principal, &nonce.nonce],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// See [`objects::metadata::Metadata::expire_nonces`].
+pub(crate) async fn expire_nonces(c: &mut Connection, now: TimestampMs) -> Work<u64> {
+    const AT_ONCE: i64 = 5_000;
+    c.execute(
+        "DELETE FROM nonces WHERE (expires_ms, principal, nonce) IN \
+         (SELECT expires_ms, principal, nonce FROM nonces WHERE expires_ms < $1 \
+         ORDER BY expires_ms, principal, nonce LIMIT $2)",
+        args![now, AT_ONCE],
+    )
+    .await
+}
+
+/// The version that a key has now.
+struct Head {
+    sequence: i64,
+    version: VersionId,
+}
+
+/// What the checks before a write found.
+enum Checked {
+    /// The same entry was committed before.
+    Repeat(Committed),
+    /// Go on; the present version is to be replaced.
+    Fresh(Option<Head>),
+}
+
+async fn check(c: &mut Connection, new: &NewVersion) -> Work<Checked> {
+    c.row("SELECT id FROM buckets WHERE id = $1", args![new.bucket])
+        .await?
+        .ok_or(MetadataError::NotFound("bucket"))?;
+    if let Some(repeat) = same_version(c, new).await? {
+        return Ok(Checked::Repeat(repeat));
+    }
+    let head = head(c, new.bucket, &new.key).await?;
+    let present = head.as_ref().map(|head| head.version);
+    match new.predecessor {
+        Some(expected) if expected != present => Err(MetadataError::Conflict { present }.into()),
+        _ => Ok(Checked::Fresh(head)),
+    }
+}
+
+/// The committed answer when this very entry is stored already.
+async fn same_version(c: &mut Connection, new: &NewVersion) -> Work<Option<Committed>> {
+    let known = c
+        .row(
+            "SELECT sequence, entry_hash, replaced FROM versions WHERE version = $1",
+            args![new.version],
+        )
+        .await?;
+    let Some(row) = known else {
+        return Ok(None);
+    };
+    if row.array(1)? != new.entry_hash {
+        return Err(MetadataError::Exists("version").into());
+    }
+    Ok(Some(Committed {
+        sequence: row.int(0)?,
+        replaced: row.maybe_array(2)?.map(VersionId),
+        fresh: false,
+    }))
+}
+
+async fn head(c: &mut Connection, bucket: BucketId, key: &ObjectKey) -> Work<Option<Head>> {
+    let row = c
+        .row(
+            locked!("SELECT sequence, version FROM heads WHERE bucket = $1 AND key = $2"),
+            args![bucket, key],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(Head {
+            sequence: row.int(0)?,
+            version: VersionId(row.array(1)?),
+        })
+    })
+    .transpose()
+}
+
+fn kind_code(kind: VersionKind) -> i64 {
+    match kind {
+        VersionKind::Small => 0,
+        VersionKind::Chunked => 1,
+        VersionKind::Tombstone => 2,
+    }
+}
+
+/// A version about to be written.
+pub(crate) struct Insert<'a> {
+    pub new: &'a NewVersion,
+    pub kind: VersionKind,
+    pub chunks: u32,
+    pub manifest_root: &'a [u8],
+    pub replaced: Option<VersionId>,
+}
+
+async fn insert(c: &mut Connection, insert: Insert<'_>) -> Work<i64> {
+    let new = insert.new;
+    c.insert(
+        "INSERT INTO versions (version, bucket, key, kind, writer, manifest, plain_bytes, modified_ms, chunks, \
+         entry_hash, replaced, record, manifest_root) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING sequence",
+        args![
+            new.version,
+            new.bucket,
+            &new.key,
+            kind_code(insert.kind),
+            new.writer,
+            new.manifest,
+            new.plain_bytes,
+            new.modified,
+            insert.chunks,
+            &new.entry_hash,
+            insert.replaced,
+            &new.record,
+            insert.manifest_root,
+        ],
+    )
+    .await
+}
+
+/// Points the key at the version; the version it had and a tombstone it may have had are released.
+async fn point(
+    c: &mut Connection,
+    new: &NewVersion,
+    sequence: i64,
+    pending_shards: i64,
+    before: Option<&Head>,
+    due: TimestampMs,
+) -> Work<()> {
+    let arguments = args![
+        new.bucket,
+        &new.key,
+        sequence,
+        new.version,
+        new.manifest,
+        new.plain_bytes,
+        new.modified,
+        new.writer,
+        pending_shards,
+    ];
+    if let Some(before) = before {
+        c.execute(
+            "UPDATE heads SET sequence = $3, version = $4, manifest = $5, plain_bytes = $6, modified_ms = $7, \
+             writer = $8, pending_shards = $9 WHERE bucket = $1 AND key = $2",
+            arguments,
+        )
+        .await?;
+        release(c, before.sequence, before.version, due).await
+    } else {
+        c.execute(
+            "INSERT INTO heads (bucket, key, sequence, version, manifest, plain_bytes, modified_ms, writer, \
+             pending_shards) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            arguments,
+        )
+        .await?;
+        // Only now, holding the head: nobody else can be making a tombstone of this key.
+        let tombstone = c
+            .row(
+                "SELECT v.sequence, v.version FROM tombstones t JOIN versions v ON v.sequence = t.sequence \
+                 WHERE t.bucket = $1 AND t.key = $2",
+                args![new.bucket, &new.key],
+            )
+            .await?;
+        let Some(row) = tombstone else {
+            return Ok(());
+        };
+        c.execute(
+            "DELETE FROM tombstones WHERE bucket = $1 AND key = $2",
+            args![new.bucket, &new.key],
+        )
+        .await?;
+        release(c, row.int(0)?, VersionId(row.array(1)?), due).await
+    }
+}
+
+/// Removes a version's rows; chunks that nothing else holds become deletions due at `due`.
+async fn release(
+    c: &mut Connection,
+    sequence: i64,
+    version: VersionId,
+    due: TimestampMs,
+) -> Work<()> {
+    c.script(
+        script![
+            // A chunk may be part of one version several times.
+            "UPDATE chunks SET refs = refs - \
+             (SELECT COUNT(*) FROM version_chunks WHERE sequence = $1 AND chunk = chunks.id) \
+             WHERE id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
+            "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) \
+             SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2 FROM chunks \
+             WHERE refs = 0 AND id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
+            "DELETE FROM chunks \
+             WHERE refs = 0 AND id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
+            "DELETE FROM version_chunks WHERE sequence = $1",
+            "DELETE FROM manifest_pages WHERE sequence = $1",
+            "DELETE FROM versions WHERE sequence = $1",
+        ],
+        args![sequence, due, deletions::all_indices()],
+    )
+    .await?;
+    c.script(
+        deletions::RELEASE_RECOVERY,
+        args![
+            Owner::Version(version).bytes(),
+            due,
+            deletions::all_indices()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+fn due(m: &Mutation, grace_ms: u64) -> TimestampMs {
+    TimestampMs(m.now.0.saturating_add(grace_ms))
+}
+
+/// See [`objects::metadata::Metadata::put_small`].
+pub(crate) async fn put_small(
+    c: &mut Connection,
+    put: &PutSmall,
+    m: &Mutation,
+    grace_ms: u64,
+) -> Work<Committed> {
+    deletions::check(&put.layout)?;
+    let due = due(m, grace_ms);
+    let nonce = spend_nonce(c, m).await?;
+    let before = match check(c, &put.version).await? {
+        Checked::Repeat(committed) => {
+            // The repeat wrote the record again, perhaps to other nodes.
+            let stored = chunks::one_of_version(c, put.version.version, 0).await?;
+            nonce.write(c).await?;
+            if let Some(stored) = stored {
+                let extra = deletions::superseded(&put.layout, &stored.layout);
+                deletions::insert(c, put.record_cid, &put.layout, extra, due).await?;
+            }
+            return Ok(committed);
+        }
+        Checked::Fresh(before) => before,
+    };
+    let held = chunks::find(c, put.record_cid).await?;
+    if held.is_none() {
+        deletions::refuse_if_being_deleted(c, put.record_cid, None).await?;
+    }
+    nonce.write(c).await?;
+    let replaced = before.as_ref().map(|head| head.version);
+    let sequence = insert(
+        c,
+        Insert {
+            new: &put.version,
+            kind: VersionKind::Small,
+            chunks: 1,
+            manifest_root: &put.manifest_root,
+            replaced,
+        },
+    )
+    .await?;
+    let (chunk, pending_shards) = match held {
+        Some(held) => {
+            chunks::hold(c, held.id).await?;
+            let extra = deletions::superseded(&put.layout, &held.layout);
+            deletions::insert(c, put.record_cid, &put.layout, extra, due).await?;
+            (held.id, held.pending.len())
+        }
+        None => {
+            let pending = chunks::pending_list(put.pending.clone(), &put.layout);
+            let (cid, layout) = (put.record_cid, &put.layout);
+            let id = chunks::insert(c, Kind::Small, cid, layout, &pending, true).await?;
+            (id, pending.len())
+        }
+    };
+    c.execute(
+        "INSERT INTO version_chunks (sequence, n, chunk) VALUES ($1, 0, $2)",
+        args![sequence, chunk],
+    )
+    .await?;
+    let pending_shards = i64::try_from(pending_shards).unwrap_or(i64::MAX);
+    point(
+        c,
+        &put.version,
+        sequence,
+        pending_shards,
+        before.as_ref(),
+        due,
+    )
+    .await?;
+    Ok(Committed {
+        sequence,
+        replaced,
+        fresh: true,
+    })
+}
+
+/// A chunked version that takes over chunks which are counted already.
+pub(crate) struct Commit<'a> {
+    pub new: &'a NewVersion,
+    pub kind: VersionKind,
+    pub chunks: u32,
+    pub manifest_root: &'a [u8],
+    pub recovery: &'a [ChunkLayout],
+    pub pending_shards: i64,
+    pub due: TimestampMs,
+}
+
+/// Checks a version before anything of it is written; `None` with the answer of an earlier commit of the same entry.
+pub(crate) async fn prepare(
+    c: &mut Connection,
+    new: &NewVersion,
+    recovery: &[ChunkLayout],
+) -> Work<Result<Prepared, Committed>> {
+    for layout in recovery {
+        deletions::check(layout)?;
+    }
+    Ok(match check(c, new).await? {
+        Checked::Repeat(committed) => Err(committed),
+        Checked::Fresh(before) => Ok(Prepared(before)),
+    })
+}
+
+/// A version that may be written.
+pub(crate) struct Prepared(Option<Head>);
+
+impl Prepared {
+    /// Writes the version and makes it current; its chunks are the caller's to attach.
+    pub(crate) async fn commit(self, c: &mut Connection, commit: Commit<'_>) -> Work<Committed> {
+        let replaced = self.0.as_ref().map(|head| head.version);
+        let sequence = insert(
+            c,
+            Insert {
+                new: commit.new,
+                kind: commit.kind,
+                chunks: commit.chunks,
+                manifest_root: commit.manifest_root,
+                replaced,
+            },
+        )
+        .await?;
+        let owner = Owner::Version(commit.new.version);
+        deletions::insert_recovery(c, &owner, commit.recovery).await?;
+        point(
+            c,
+            commit.new,
+            sequence,
+            commit.pending_shards,
+            self.0.as_ref(),
+            commit.due,
+        )
+        .await?;
+        Ok(Committed {
+            sequence,
+            replaced,
+            fresh: true,
+        })
+    }
+}
+
+/// See [`objects::metadata::Metadata::put_tombstone`].
+pub(crate) async fn put_tombstone(
+    c: &mut Connection,
+    tombstone: &PutTombstone,
+    m: &Mutation,
+    grace_ms: u64,
+) -> Work<Committed> {
+    let nonce = spend_nonce(c, m).await?;
+    let prepared = prepare(c, &tombstone.version, &tombstone.recovery).await?;
+    let head = match prepared {
+        Err(committed) => {
+            nonce.write(c).await?;
+            return Ok(committed);
+        }
+        Ok(Prepared(None)) => return Err(MetadataError::NotFound("object").into()),
+        Ok(Prepared(Some(head))) => head,
+    };
+    nonce.write(c).await?;
+    bury(c, tombstone, &head, due(m, grace_ms)).await
+}
+
+/// Turns a head into a tombstone.
+async fn bury(
+    c: &mut Connection,
+    tombstone: &PutTombstone,
+    head: &Head,
+    due: TimestampMs,
+) -> Work<Committed> {
+    let new = &tombstone.version;
+    let replaced = Some(head.version);
+    let sequence = insert(
+        c,
+        Insert {
+            new,
+            kind: VersionKind::Tombstone,
+            chunks: 0,
+            manifest_root: &[],
+            replaced,
+        },
+    )
+    .await?;
+    let owner = Owner::Version(new.version);
+    deletions::insert_recovery(c, &owner, &tombstone.recovery).await?;
+    c.script(
+        script![
+            "DELETE FROM heads WHERE bucket = $1 AND key = $2",
+            "INSERT INTO tombstones (bucket, key, sequence) VALUES ($1, $2, $3)",
+        ],
+        args![new.bucket, &new.key, sequence],
+    )
+    .await?;
+    release(c, head.sequence, head.version, due).await?;
+    Ok(Committed {
+        sequence,
+        replaced,
+        fresh: true,
+    })
+}
+
+/// See [`objects::metadata::Metadata::copy_version`].
+pub(crate) async fn copy(
+    c: &mut Connection,
+    copy: &CopyVersion,
+    m: &Mutation,
+    grace_ms: u64,
+) -> Work<Committed> {
+    let nonce = spend_nonce(c, m).await?;
+    let due = due(m, grace_ms);
+    if let Some(tombstone) = &copy.tombstone {
+        for layout in &tombstone.recovery {
+            deletions::check(layout)?;
+        }
+    }
+    let prepared = match prepare(c, &copy.version, &copy.recovery).await? {
+        Err(committed) => {
+            nonce.write(c).await?;
+            return Ok(committed);
+        }
+        Ok(prepared) => prepared,
+    };
+    let source = c
+        .row(
+            "SELECT sequence, kind, chunks, manifest_root, bucket, key FROM versions WHERE version = $1",
+            args![copy.source],
+        )
+        .await?
+        .ok_or(MetadataError::NotFound("source version"))?;
+    let from = source.int(0)?;
+    let kind = version_kind(source.int(1)?)?;
+    if kind == VersionKind::Tombstone {
+        return Err(MetadataError::NotFound("source version").into());
+    }
+    // The source's chunks stay as long as they are locked here, and their pending counts hold still.
+    let held = c
+        .rows(
+            locked!(
+                "SELECT k.id, k.pending_count FROM version_chunks vc JOIN chunks k ON k.id = vc.chunk \
+                 WHERE vc.sequence = $1 ORDER BY k.id",
+                " OF k"
+            ),
+            args![from],
+        )
+        .await?;
+    let chunks: u32 = source.number(2)?;
+    if u32::try_from(held.len()) != Ok(chunks) {
+        // Replaced by another gateway since the row was read.
+        return Err(MetadataError::NotFound("source version").into());
+    }
+    let mut pending_shards = 0_i64;
+    for row in &held {
+        pending_shards = pending_shards.saturating_add(row.int(1)?);
+    }
+    let moved = match &copy.tombstone {
+        None => None,
+        Some(tombstone) => Some((tombstone, moved_from(c, copy, tombstone, &source).await?)),
+    };
+    nonce.write(c).await?;
+    // Counted before anything is released: a copy over its own source must not lose its chunks in between.
+    c.execute(
+        "UPDATE chunks SET refs = refs + \
+         (SELECT COUNT(*) FROM version_chunks WHERE sequence = $1 AND chunk = chunks.id) \
+         WHERE id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
+        args![from],
+    )
+    .await?;
+    let manifest_root = source.bytes(3)?;
+    let replaced = prepared.0.as_ref().map(|head| head.version);
+    let sequence = insert(
+        c,
+        Insert {
+            new: &copy.version,
+            kind,
+            chunks,
+            manifest_root: &manifest_root,
+            replaced,
+        },
+    )
+    .await?;
+    c.script(
+        script![
+            "INSERT INTO version_chunks (sequence, n, chunk) \
+             SELECT $2, n, chunk FROM version_chunks WHERE sequence = $1",
+            "INSERT INTO manifest_pages (sequence, page, bytes) \
+             SELECT $2, page, bytes FROM manifest_pages WHERE sequence = $1",
+        ],
+        args![from, sequence],
+    )
+    .await?;
+    let owner = Owner::Version(copy.version.version);
+    deletions::insert_recovery(c, &owner, &copy.recovery).await?;
+    point(
+        c,
+        &copy.version,
+        sequence,
+        pending_shards,
+        prepared.0.as_ref(),
+        due,
+    )
+    .await?;
+    if let Some((tombstone, head)) = moved {
+        bury(c, tombstone, &head, due).await?;
+    }
+    Ok(Committed {
+        sequence,
+        replaced,
+        fresh: true,
+    })
+}
+
+/// The head that a move leaves behind: the tombstone's key must still be at the source.
+async fn moved_from(
+    c: &mut Connection,
+    copy: &CopyVersion,
+    tombstone: &PutTombstone,
+    source: &Row,
+) -> Work<Head> {
+    let dead = &tombstone.version;
+    if (dead.bucket, &dead.key) == (copy.version.bucket, &copy.version.key) {
+        return Err(MetadataError::Conflict {
+            present: Some(copy.source),
+        }
+        .into());
+    }
+    if source.array(4)? != dead.bucket.0 || source.key(5)? != dead.key {
+        return Err(MetadataError::NotFound("source version").into());
+    }
+    if same_version(c, dead).await?.is_some() {
+        return Err(MetadataError::Exists("version").into());
+    }
+    let head = head(c, dead.bucket, &dead.key).await?;
+    let present = head.as_ref().map(|head| head.version);
+    match head {
+        Some(head)
+            if head.version == copy.source
+                && dead.predecessor.is_none_or(|expected| expected == present) =>
+        {
+            Ok(head)
+        }
+        _ => Err(MetadataError::Conflict { present }.into()),
+    }
+}
+
+fn version_kind(code: i64) -> Work<VersionKind> {
+    match code {
+        0 => Ok(VersionKind::Small),
+        1 => Ok(VersionKind::Chunked),
+        2 => Ok(VersionKind::Tombstone),
+        other => Err(damaged("version", format!("kind {other}"))),
+    }
+}
+
+macro_rules! version_columns {
+    ($more:literal) => {
+        concat!(
+            "SELECT v.sequence, v.version, v.bucket, v.key, v.kind, v.writer, v.manifest, v.plain_bytes, \
+             v.modified_ms, v.chunks, v.entry_hash, v.record, v.manifest_root, h.pending_shards ",
+            $more
+        )
+    };
+}
+
+fn version_row(row: &Row) -> Work<VersionRow> {
+    Ok(VersionRow {
+        sequence: row.int(0)?,
+        version: NewVersion {
+            version: VersionId(row.array(1)?),
+            bucket: BucketId(row.array(2)?),
+            key: row.key(3)?,
+            writer: Principal(row.array(5)?),
+            manifest: row.cid(6)?,
+            plain_bytes: row.number(7)?,
+            modified: row.time(8)?,
+            entry_hash: row.array(10)?,
+            record: row.bytes(11)?,
+            predecessor: None,
+        },
+        kind: version_kind(row.int(4)?)?,
+        chunks: row.number(9)?,
+        manifest_root: row.bytes(12)?,
+        pending_shards: row
+            .maybe_int(13)?
+            .map_or(Ok(0), u32::try_from)
+            .map_err(|error| damaged("pending shards", error))?,
+    })
+}
+
+pub(crate) async fn current(
+    c: &mut Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+) -> Work<Option<VersionRow>> {
+    c.row(
+        version_columns!(
+            "FROM heads h JOIN versions v ON v.sequence = h.sequence WHERE h.bucket = $1 AND h.key = $2"
+        ),
+        args![bucket, key],
+    )
+    .await?
+    .map(|row| version_row(&row))
+    .transpose()
+}
+
+pub(crate) async fn by_id(c: &mut Connection, id: VersionId) -> Work<Option<VersionRow>> {
+    c.row(
+        version_columns!(
+            "FROM versions v LEFT JOIN heads h \
+             ON h.bucket = v.bucket AND h.key = v.key AND h.sequence = v.sequence WHERE v.version = $1"
+        ),
+        args![id],
+    )
+    .await?
+    .map(|row| version_row(&row))
+    .transpose()
+}
+
+pub(crate) async fn current_with_small(
+    c: &mut Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+) -> Work<Option<(VersionRow, Option<ChunkRow>)>> {
+    let row = c
+        .row(
+            version_columns!(
+                ", k.id, k.cid, k.layout, k.pending \
+                 FROM heads h JOIN versions v ON v.sequence = h.sequence \
+                 LEFT JOIN version_chunks vc ON vc.sequence = v.sequence AND vc.n = 0 AND v.kind = 0 \
+                 LEFT JOIN chunks k ON k.id = vc.chunk \
+                 WHERE h.bucket = $1 AND h.key = $2"
+            ),
+            args![bucket, key],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let small = match row.maybe_int(14)? {
+        Some(_) => Some(chunks::chunk_row(&row, 14)?),
+        None => None,
+    };
+    Ok(Some((version_row(&row)?, small)))
+}
+
+pub(crate) async fn manifest_page(
+    c: &mut Connection,
+    version: VersionId,
+    page: u32,
+) -> Work<Option<Vec<u8>>> {
+    c.row(
+        "SELECT p.bytes FROM versions v JOIN manifest_pages p ON p.sequence = v.sequence \
+         WHERE v.version = $1 AND p.page = $2",
+        args![version, page],
+    )
+    .await?
+    .map(|row| row.bytes(0))
+    .transpose()
+}
