@@ -351,6 +351,24 @@ pub(crate) fn decode_dead(bytes: &[u8], id: u32, key: &SegmentKey) -> Vec<u32> {
     offsets
 }
 
+/// All decoders on the same bytes, with the checks of sums passed over where they hide the rest.
+pub(crate) fn decode_anything(bytes: &[u8]) {
+    let key = StoreKey([0; 32]).segment(1);
+    let _ = StoreKey::from_file(bytes);
+    let _ = SegmentHeader::decode(bytes);
+    let _ = Record::decode(bytes, &key);
+    if let Some(record) = Record::decode_middle(bytes) {
+        assert!(record.size() >= RECORD_HEADER_BYTES, "a record smaller than its header");
+        let again = Record::decode(&record.encode(&key), &key);
+        assert_eq!(again, Some(record), "a record that does not read back");
+    }
+    let _ = Hint::decode(bytes, 1, &key);
+    let _ = decode_dead(bytes, 1, &key);
+    let _ = find_magic(bytes);
+    let hash = blake3::keyed_hash(&key.0, bytes);
+    let _ = Hint::decode(&[bytes, hash.as_bytes()].concat(), 1, &key);
+}
+
 /// The first 8 bytes of BLAKE3.
 pub(crate) fn sum(bytes: &[u8]) -> [u8; 8] {
     first_eight(&blake3::hash(bytes))

@@ -26,6 +26,8 @@
 
 mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 mod format;
 mod index;
 mod maintain;
@@ -58,6 +60,12 @@ pub const BODY_BYTES_MAX: u32 = {
 
 /// Bytes of a shard's proof, at most (64 KiB).
 pub const PROOF_BYTES_MAX: u32 = 64 << 10;
+
+/// Every decoder of what is on disk, without the sums that keep made-up bytes out, for fuzzing.
+#[doc(hidden)]
+pub fn decode_anything(bytes: &[u8]) {
+    format::decode_anything(bytes);
+}
 
 /// How a store is opened. All sizes are in bytes.
 #[derive(Clone, Debug)]

@@ -174,8 +174,7 @@ impl ShardStore {
         self.free(id, done)
     }
 
-    /// A record's bytes for its move. A damaged body is moved as it is and marked: it is not ours to throw away, and
-    /// repair needs to know about it.
+    /// A record's bytes for its move; `None` for a damaged one, which is marked and left where it is.
     fn content(&self, entry: &Entry) -> Result<Option<Content>, WriteError> {
         let shared = self.shared();
         let checked = match read_content(shared, entry, false) {
@@ -237,12 +236,12 @@ impl ShardStore {
         let path = shared.paths.segment(id);
         let recycle = {
             let mut state = write(&shared.state);
-            // What is damaged beyond moving stays, and keeps its segment.
+            // A damaged shard is not ours to throw away: it stays, and keeps its segment, until repair replaces it.
             let Some(slot) = state.segments.get_mut(&id) else {
                 return Ok(false);
             };
             if slot.live_bytes > 0 {
-                slot.damaged = true;
+                slot.stuck = true;
                 return Ok(false);
             }
             let whole = slot.file_bytes == shared.config.segment_bytes;
@@ -340,6 +339,7 @@ fn sparse_segment(shared: &Shared) -> Option<u32> {
             .segments
             .iter()
             .filter(|(_, slot)| slot.sealed && !slot.damaged)
+            .filter(|(_, slot)| !slot.stuck || slot.live_bytes == 0)
     };
     let sparse = candidates()
         .filter(|(_, slot)| slot.live_bytes.saturating_mul(2) < slot.file_bytes)

@@ -158,4 +158,9 @@ impl Queue {
         lock(&self.jobs).closed = true;
         self.ready.notify_all();
     }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.jobs).jobs.len()
+    }
 }

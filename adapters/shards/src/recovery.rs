@@ -39,6 +39,7 @@ pub(crate) fn recover(config: StoreConfig, disk: Arc<dyn Disk>) -> Result<Recove
         paths: &paths,
         config: &config,
         read_only: None,
+        failed_sync: None,
     };
     for dir in [&paths.data, &paths.metadata, &paths.temp] {
         if let Err(error) = disk.create_dir(dir) {
@@ -59,9 +60,10 @@ pub(crate) fn recover(config: StoreConfig, disk: Arc<dyn Disk>) -> Result<Recove
     report.shards = state.index.len() - state.trash.len();
     report.trashed = state.trash.len();
     report.segments = state.segments.len();
-    let health = match opening.read_only {
-        Some(reason) => Health::ReadOnly(reason.into()),
-        None => Health::Writable,
+    let health = match (opening.failed_sync, opening.read_only) {
+        (Some(reason), _) => Health::Poisoned(reason.into()),
+        (None, Some(reason)) => Health::ReadOnly(reason.into()),
+        (None, None) => Health::Writable,
     };
     let next_id = found.next_id();
     let shared = Shared {
@@ -153,6 +155,8 @@ struct Opening<'a> {
     config: &'a StoreConfig,
     /// Why nothing can be written, once that was met.
     read_only: Option<String>,
+    /// The first sync that failed: then nothing is written either, and what is there is served.
+    failed_sync: Option<String>,
 }
 
 impl Opening<'_> {
@@ -179,10 +183,22 @@ impl Opening<'_> {
         }
     }
 
+    fn synced(&mut self, path: &Path, result: io::Result<()>) -> Result<(), OpenError> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if is_read_only(&error) => self.tolerate("sync", path, error),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "a sync failed while the store was opened");
+                self.failed_sync
+                    .get_or_insert_with(|| format!("cannot sync {}: {error}", path.display()));
+                Ok(())
+            }
+        }
+    }
+
     fn sync_dir(&mut self, dir: &Path) -> Result<(), OpenError> {
-        self.disk
-            .sync_dir(dir)
-            .or_else(|error| self.tolerate("sync", dir, error))
+        let result = self.disk.sync_dir(dir);
+        self.synced(dir, result)
     }
 
     fn clean_temp(&mut self) -> Result<(), OpenError> {
@@ -304,7 +320,8 @@ impl Opening<'_> {
         };
         if !hinted {
             // What survived in the page cache may not be on the disk, and is about to be called stored.
-            segment.file.sync_data().map_err(io("sync"))?;
+            let result = segment.file.sync_data();
+            self.synced(&path, result)?;
             let damaged = damaged_bytes > 0 || !header_sound;
             if records.is_empty() && !damaged {
                 return self.remove(&path);
@@ -331,6 +348,7 @@ impl Opening<'_> {
                 sealed: true,
                 hinted,
                 damaged: damaged_bytes > 0 || !header_sound,
+                stuck: false,
             },
         );
         let dead = match read_file(self.disk, &self.paths.dead(id)) {

@@ -30,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) hinted: bool,
     /// Parts of it cannot be read; never recycled, so that a human can look.
     pub(crate) damaged: bool,
+    /// Holds a damaged shard that could not be moved: not compacted until that shard has been replaced or forgotten.
+    pub(crate) stuck: bool,
 }
 
 #[derive(Default)]
