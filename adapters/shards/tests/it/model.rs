@@ -26,8 +26,8 @@ enum Action {
 
 /// Sizes from nothing to more than a segment.
 fn content(key: u64) -> Bytes {
-    let lens = [0, 1, 83, 900, 2_500, 4_096, 9_000, 20_000];
-    bytes(key, lens[usize::try_from(key).unwrap() % lens.len()])
+    let lens = [0, 1, 83, 900, 2_500, 4_096, 9_000, 20_000, 7, 300, 1_500, 3_000];
+    bytes(key, lens[usize::try_from(key).unwrap()])
 }
 
 fn action() -> impl Strategy<Value = Action> {
