@@ -14,7 +14,9 @@
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use domain::Cid;
-use domain::limits::{BLOCK_BYTES, BLOCK_PLAIN_BYTES, CHUNK_BYTES_MAX, CHUNK_PLAIN_BYTES_MAX, TAG_BYTES};
+use domain::limits::{
+    BLOCK_BYTES, BLOCK_PLAIN_BYTES, CHUNK_BYTES_MAX, CHUNK_PLAIN_BYTES_MAX, TAG_BYTES,
+};
 use rand_core::CryptoRng;
 use zeroize::Zeroize as _;
 
@@ -88,7 +90,11 @@ pub enum OpenError {
 /// Blocks of a chunk of so much plaintext; at least one.
 #[must_use]
 pub const fn block_count(plain_len: usize) -> usize {
-    if plain_len == 0 { 1 } else { plain_len.div_ceil(BLOCK_PLAIN_BYTES) }
+    if plain_len == 0 {
+        1
+    } else {
+        plain_len.div_ceil(BLOCK_PLAIN_BYTES)
+    }
 }
 
 /// Bytes of ciphertext of a chunk of so much plaintext: 16 more for each block.
@@ -149,7 +155,9 @@ pub fn danger_seal_chunk_with_salt(
         let (body, tag) = block
             .split_last_chunk_mut::<TAG_BYTES>()
             .expect("every block has room for its tag");
-        let (plain, tail) = rest.split_at_checked(body.len()).expect("lengths were computed");
+        let (plain, tail) = rest
+            .split_at_checked(body.len())
+            .expect("lengths were computed");
         rest = tail;
         key.seal_out_of_place_scatter(
             nonce(index, index + 1 == blocks),
@@ -163,7 +171,12 @@ pub fn danger_seal_chunk_with_salt(
         hasher.push_block(block);
     }
     let (cid, proof) = hasher.finish();
-    Ok(SealedChunk { salt, cid, proof, plain_len })
+    Ok(SealedChunk {
+        salt,
+        cid,
+        proof,
+        plain_len,
+    })
 }
 
 /// Opens one chunk, whole or by blocks. [`ChunkOpener::open_verified`] and [`ChunkOpener::open_range_verified`] check
@@ -184,7 +197,11 @@ impl ChunkOpener {
             .ok()
             .filter(|_| plain_len <= CHUNK_PLAIN_BYTES_MAX)
             .ok_or(ChunkTooLong(plain_len))?;
-        Ok(Self { key: chunk_key(dek, salt), aad: aad(bounded), plain_len })
+        Ok(Self {
+            key: chunk_key(dek, salt),
+            aad: aad(bounded),
+            plain_len,
+        })
     }
 
     /// Opens a whole chunk after checking that `ciphertext` is what `cid` names; `out` becomes the plaintext.
@@ -219,9 +236,13 @@ impl ChunkOpener {
         let expected = ciphertext_len(self.plain_len);
         if verifier.ciphertext_len() != expected {
             wipe(out);
-            return Err(OpenError::Length { expected, got: verifier.ciphertext_len() });
+            return Err(OpenError::Length {
+                expected,
+                got: verifier.ciphertext_len(),
+            });
         }
-        let check = |index, block: &[u8]| verifier.check_block(index, block).map_err(OpenError::from);
+        let check =
+            |index, block: &[u8]| verifier.check_block(index, block).map_err(OpenError::from);
         self.open_each(first_block, ciphertext, out, check)
     }
 
@@ -233,7 +254,10 @@ impl ChunkOpener {
         let expected = ciphertext_len(self.plain_len);
         if ciphertext.len() != expected {
             wipe(out);
-            return Err(OpenError::Length { expected, got: ciphertext.len() });
+            return Err(OpenError::Length {
+                expected,
+                got: ciphertext.len(),
+            });
         }
         self.danger_open_blocks(0, ciphertext, out)
     }
@@ -266,7 +290,10 @@ impl ChunkOpener {
         if genuine { opened } else { Err(altered) }?;
         let expected = ciphertext_len(self.plain_len);
         if ciphertext.len() != expected {
-            return Err(OpenError::Length { expected, got: ciphertext.len() });
+            return Err(OpenError::Length {
+                expected,
+                got: ciphertext.len(),
+            });
         }
         Ok(())
     }
@@ -303,7 +330,10 @@ impl ChunkOpener {
             || ciphertext.len() > available
             || (!whole_blocks && ciphertext.len() != available)
         {
-            return Err(OpenError::Length { expected: available, got: ciphertext.len() });
+            return Err(OpenError::Length {
+                expected: available,
+                got: ciphertext.len(),
+            });
         }
         let tags = ciphertext.len().div_ceil(BLOCK_BYTES) * TAG_BYTES;
         out.resize(ciphertext.len().saturating_sub(tags), 0);
@@ -313,8 +343,9 @@ impl ChunkOpener {
             check(index, block)?;
             let failed = OpenError::Tag { block: index };
             let (body, tag) = block.split_last_chunk::<TAG_BYTES>().ok_or(failed)?;
-            let (plain, tail) =
-                std::mem::take(&mut rest).split_at_mut_checked(body.len()).ok_or(failed)?;
+            let (plain, tail) = std::mem::take(&mut rest)
+                .split_at_mut_checked(body.len())
+                .ok_or(failed)?;
             rest = tail;
             let nonce = nonce(index, index + 1 == blocks);
             self.key

@@ -5,7 +5,9 @@
 //! values (BLAKE3 paper, 2.1). A proof is untrusted until [`ChunkVerifier::new`] has merged it to the chunk's CID; then
 //! each block can be checked alone. A chunk of one block needs no proof: its proof is empty and its hash is the CID.
 
-use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root,
+};
 use domain::limits::{BLOCK_BYTES, CHUNK_BLOCKS_MAX, CHUNK_BYTES_MAX};
 use domain::{Cid, Codec};
 
@@ -110,12 +112,19 @@ impl ChunkVerifier {
         let blocks = block_count(ciphertext_len)?;
         let expected = if blocks == 1 { 0 } else { blocks };
         if proof.0.len() != expected {
-            return Err(ProofError::BlockCount { proof: proof.0.len(), blocks });
+            return Err(ProofError::BlockCount {
+                proof: proof.0.len(),
+                blocks,
+            });
         }
         if blocks > 1 && proof.root() != Some(cid) {
             return Err(ProofError::Root { expected: cid });
         }
-        Ok(Self { cid, ciphertext_len, values: proof.0 })
+        Ok(Self {
+            cid,
+            ciphertext_len,
+            values: proof.0,
+        })
     }
 
     /// Checks one block's ciphertext (with its tag).
@@ -123,7 +132,10 @@ impl ChunkVerifier {
     /// # Errors
     /// [`ProofError::Block`] for any other bytes, length or index.
     pub fn check_block(&self, index: usize, block: &[u8]) -> Result<(), ProofError> {
-        let altered = ProofError::Block { chunk: self.cid, index };
+        let altered = ProofError::Block {
+            chunk: self.cid,
+            index,
+        };
         let start = index.checked_mul(BLOCK_BYTES).ok_or(altered)?;
         let expected_len = self.ciphertext_len.saturating_sub(start).min(BLOCK_BYTES);
         if block.len() != expected_len || block.is_empty() {
@@ -173,7 +185,11 @@ pub(crate) struct ChunkHasher {
 impl ChunkHasher {
     pub(crate) fn new(ciphertext_len: usize) -> Result<Self, ProofError> {
         let blocks = block_count(ciphertext_len)?;
-        Ok(Self { blocks, values: Vec::with_capacity(blocks), single: None })
+        Ok(Self {
+            blocks,
+            values: Vec::with_capacity(blocks),
+            single: None,
+        })
     }
 
     /// The next block: 64 KiB, the last one may be shorter, none is empty.
@@ -188,7 +204,10 @@ impl ChunkHasher {
     /// All blocks were pushed.
     pub(crate) fn finish(self) -> (Cid, ChunkProof) {
         let proof = ChunkProof(self.values);
-        let cid = self.single.or_else(|| proof.root()).expect("every block of the chunk was pushed");
+        let cid = self
+            .single
+            .or_else(|| proof.root())
+            .expect("every block of the chunk was pushed");
         (cid, proof)
     }
 }
@@ -219,7 +238,9 @@ fn split(values: &[ChainingValue]) -> Option<(&[ChainingValue], &[ChainingValue]
 
 fn merge(values: &[ChainingValue]) -> ChainingValue {
     match (values, split(values)) {
-        (_, Some((left, right))) => merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash),
+        (_, Some((left, right))) => {
+            merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
+        }
         ([only], None) => *only,
         // `split` leaves no side empty, and callers pass two values or more.
         _ => unreachable!("an empty subtree"),
@@ -232,7 +253,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn bytes(len: usize) -> Vec<u8> {
-        (0..len).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect()
+        (0..len)
+            .map(|i| u8::try_from(i * 31 % 251).unwrap())
+            .collect()
     }
 
     /// Block borders +-1 and every number of blocks, full and with a one-byte last block.
@@ -250,7 +273,10 @@ mod tests {
             let (cid, proof) = chunk_cid_and_proof(&all[..len]).unwrap();
             assert_eq!(cid, Cid::of_raw(&all[..len]), "{len}");
             let blocks = len.div_ceil(BLOCK_BYTES);
-            assert_eq!(proof.encoded_len(), if blocks == 1 { 0 } else { blocks * 32 });
+            assert_eq!(
+                proof.encoded_len(),
+                if blocks == 1 { 0 } else { blocks * 32 }
+            );
             assert_eq!(ChunkProof::decode(&proof.encode()), Ok(proof.clone()));
             assert_eq!(proof.root(), (blocks > 1).then_some(cid));
             let verifier = ChunkVerifier::new(cid, len, proof).unwrap();
@@ -291,9 +317,15 @@ mod tests {
         let block = |i: usize| &data[i * BLOCK_BYTES..(i + 1) * BLOCK_BYTES];
         let refused = |index| Err(ProofError::Block { chunk: cid, index });
         assert_eq!(verifier.check_block(0, block(1)), refused(0));
-        assert_eq!(verifier.check_block(1, &block(1)[..BLOCK_BYTES - 1]), refused(1));
+        assert_eq!(
+            verifier.check_block(1, &block(1)[..BLOCK_BYTES - 1]),
+            refused(1)
+        );
         assert_eq!(verifier.check_block(3, block(2)), refused(3));
-        assert_eq!(verifier.check_block(usize::MAX, block(2)), refused(usize::MAX));
+        assert_eq!(
+            verifier.check_block(usize::MAX, block(2)),
+            refused(usize::MAX)
+        );
         assert_eq!(verifier.check_block(3, &[]), refused(3));
         // The same blocks under another length or CID.
         assert!(ChunkVerifier::new(cid, data.len() + 1, proof.clone()).is_err());
@@ -303,10 +335,19 @@ mod tests {
     #[test]
     fn lengths_are_bounded() {
         for len in [32, 33, 65 * 32, 1 << 20] {
-            assert_eq!(ChunkProof::decode(&bytes(len)), Err(ProofError::Malformed(len)));
+            assert_eq!(
+                ChunkProof::decode(&bytes(len)),
+                Err(ProofError::Malformed(len))
+            );
         }
-        assert_eq!(chunk_cid_and_proof(&[]).unwrap_err(), ProofError::ChunkLength(0));
+        assert_eq!(
+            chunk_cid_and_proof(&[]).unwrap_err(),
+            ProofError::ChunkLength(0)
+        );
         let long = bytes(CHUNK_BYTES_MAX + 1);
-        assert_eq!(chunk_cid_and_proof(&long).unwrap_err(), ProofError::ChunkLength(long.len()));
+        assert_eq!(
+            chunk_cid_and_proof(&long).unwrap_err(),
+            ProofError::ChunkLength(long.len())
+        );
     }
 }

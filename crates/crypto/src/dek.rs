@@ -83,7 +83,13 @@ impl Dek {
         version: &VersionId,
         plaintext: &[u8],
     ) -> Vec<u8> {
-        sealed_box::seal(rng, &self.key, &self.metadata_info(bucket, version), &[], plaintext)
+        sealed_box::seal(
+            rng,
+            &self.key,
+            &self.metadata_info(bucket, version),
+            &[],
+            plaintext,
+        )
     }
 
     /// Opens what [`Dek::seal_metadata`] made; `None` when it is another version's, under another DEK, or altered.
@@ -103,7 +109,11 @@ impl Dek {
         label: Label,
         body: &[u8],
     ) -> Secret<N> {
-        hkdf(self.key.expose(), salt, &label.message(&self.deployment, body))
+        hkdf(
+            self.key.expose(),
+            salt,
+            &label.message(&self.deployment, body),
+        )
     }
 
     fn mac_key(&self) -> hmac::Key {
@@ -146,7 +156,10 @@ mod tests {
         let (bucket, version) = (BucketId([1; 32]), VersionId([2; 16]));
         let sealed = dek(1, 1).seal_metadata(&mut rng, &bucket, &version, b"text/plain");
         let open = |dek: Dek, bucket, version| dek.open_metadata(&bucket, &version, &sealed);
-        assert_eq!(open(dek(1, 1), bucket, version).unwrap().as_slice(), b"text/plain");
+        assert_eq!(
+            open(dek(1, 1), bucket, version).unwrap().as_slice(),
+            b"text/plain"
+        );
         assert!(open(dek(2, 1), bucket, version).is_none());
         assert!(open(dek(1, 2), bucket, version).is_none());
         assert!(open(dek(1, 1), BucketId([3; 32]), version).is_none());

@@ -8,7 +8,9 @@ use domain::DeploymentId;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, setup_receiver, setup_sender_with_rng};
+use hpke::{
+    Deserializable, Kem, OpModeR, OpModeS, Serializable, setup_receiver, setup_sender_with_rng,
+};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -119,8 +121,8 @@ impl HybridSecret {
         let (encapsulated, body) = sealed
             .split_at_checked(ENCAPSULATED_BYTES)
             .ok_or(HybridError::TooShort(sealed.len()))?;
-        let encapsulated = <XWing as Kem>::EncappedKey::from_bytes(encapsulated)
-            .map_err(|_| HybridError::Open)?;
+        let encapsulated =
+            <XWing as Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| HybridError::Open)?;
         let info = label.message(deployment, &[]);
         setup_receiver::<AesGcm256, HkdfSha256, XWing>(
             &OpModeR::Base,
@@ -154,31 +156,66 @@ mod tests {
         let sealed = public.seal(&mut rng, Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", b"key");
         assert_eq!(sealed.len(), OVERHEAD + 3);
         let open = |label, deployment: &DeploymentId, aad: &[u8], bytes: &[u8]| {
-            secret.open(label, deployment, aad, bytes).map(|plain| plain.to_vec())
+            secret
+                .open(label, deployment, aad, bytes)
+                .map(|plain| plain.to_vec())
         };
         let good = open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", &sealed);
         assert_eq!(good, Ok(b"key".to_vec()));
         let refused = Err(HybridError::Open);
-        assert_eq!(open(Label::RECOVERY_SESSION, &DEPLOYMENT, b"aad", &sealed), refused);
-        assert_eq!(open(Label::WRAP_IDENTITY, &DeploymentId([8; 32]), b"aad", &sealed), refused);
-        assert_eq!(open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"AAD", &sealed), refused);
+        assert_eq!(
+            open(Label::RECOVERY_SESSION, &DEPLOYMENT, b"aad", &sealed),
+            refused
+        );
+        assert_eq!(
+            open(
+                Label::WRAP_IDENTITY,
+                &DeploymentId([8; 32]),
+                b"aad",
+                &sealed
+            ),
+            refused
+        );
+        assert_eq!(
+            open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"AAD", &sealed),
+            refused
+        );
         let other = HybridSecret::from_seed(Secret::take(&mut [2; 32]));
-        assert!(other.open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", &sealed).is_err());
+        assert!(
+            other
+                .open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", &sealed)
+                .is_err()
+        );
         for i in [0, 500, 1_087, 1_088, 1_119, 1_120, 1_130, sealed.len() - 1] {
             let mut altered = sealed.clone();
             altered[i] ^= 1;
-            assert_eq!(open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", &altered), refused, "{i}");
+            assert_eq!(
+                open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", &altered),
+                refused,
+                "{i}"
+            );
         }
         assert_eq!(
-            open(Label::WRAP_IDENTITY, &DEPLOYMENT, b"aad", &sealed[..OVERHEAD - 1]),
+            open(
+                Label::WRAP_IDENTITY,
+                &DEPLOYMENT,
+                b"aad",
+                &sealed[..OVERHEAD - 1]
+            ),
             Err(HybridError::TooShort(OVERHEAD - 1))
         );
     }
 
     #[test]
     fn malformed_public_keys_are_refused() {
-        assert_eq!(HybridPublic::from_bytes(&[0; 10]), Err(HybridError::PublicKey));
+        assert_eq!(
+            HybridPublic::from_bytes(&[0; 10]),
+            Err(HybridError::PublicKey)
+        );
         // 0xfff is above ML-KEM's modulus 3329 (FIPS 203, 7.2).
-        assert_eq!(HybridPublic::from_bytes(&[0xff; PUBLIC_KEY_BYTES]), Err(HybridError::PublicKey));
+        assert_eq!(
+            HybridPublic::from_bytes(&[0xff; PUBLIC_KEY_BYTES]),
+            Err(HybridError::PublicKey)
+        );
     }
 }

@@ -73,7 +73,12 @@ impl Identity {
                 .try_into()
                 .expect("an Ed25519 public key has 32 bytes"),
         );
-        Self { seed, signing, principal, receiving: HybridSecret::from_seed(x_wing) }
+        Self {
+            seed,
+            signing,
+            principal,
+            receiving: HybridSecret::from_seed(x_wing),
+        }
     }
 
     /// Draws a new identity.
@@ -107,7 +112,11 @@ impl Identity {
     /// never be made to sign what [`Identity::sign`] signs, which begins with `strongroom/v1/`.
     #[must_use]
     pub fn sign_http(&self, base: &[u8]) -> Signature {
-        assert_eq!(base.first(), Some(&b'"'), "a signature base begins with a quoted component name");
+        assert_eq!(
+            base.first(),
+            Some(&b'"'),
+            "a signature base begins with a quoted component name"
+        );
         self.sign_bytes(base)
     }
 
@@ -122,7 +131,11 @@ impl Identity {
     pub fn receiver_key(&self, deployment: &DeploymentId) -> ReceiverKey {
         let public = self.receiver_public();
         let signature = self.sign(Label::RECEIVER, deployment, &public.to_bytes());
-        ReceiverKey { principal: self.principal, public, signature }
+        ReceiverKey {
+            principal: self.principal,
+            public,
+            signature,
+        }
     }
 
     /// Opens what was sealed to [`Identity::receiver_public`].
@@ -167,7 +180,12 @@ impl Identity {
 
     fn sign_bytes(&self, message: &[u8]) -> Signature {
         let signature = self.signing.sign(message);
-        Signature(signature.as_ref().try_into().expect("an Ed25519 signature has 64 bytes"))
+        Signature(
+            signature
+                .as_ref()
+                .try_into()
+                .expect("an Ed25519 signature has 64 bytes"),
+        )
     }
 }
 
@@ -238,7 +256,11 @@ impl ReceiverKey {
     ) -> Result<Self, ReceiverKeyError> {
         verify(&principal, Label::RECEIVER, deployment, public, &signature)?;
         let public = HybridPublic::from_bytes(public)?;
-        Ok(Self { principal, public, signature })
+        Ok(Self {
+            principal,
+            public,
+            signature,
+        })
     }
 
     /// Whose key it is.
@@ -288,16 +310,42 @@ mod tests {
         let check = |principal: Principal, label, deployment, body: &[u8]| {
             verify(&principal, label, &deployment, body, &signature)
         };
-        assert_eq!(check(alice.principal(), Label::ENTRY, DEPLOYMENT, b"body"), Ok(()));
+        assert_eq!(
+            check(alice.principal(), Label::ENTRY, DEPLOYMENT, b"body"),
+            Ok(())
+        );
         let refused = Err(SignatureError);
-        assert_eq!(check(identity(2).principal(), Label::ENTRY, DEPLOYMENT, b"body"), refused);
-        assert_eq!(check(alice.principal(), Label::BUCKET, DEPLOYMENT, b"body"), refused);
-        assert_eq!(check(alice.principal(), Label::ENTRY, DeploymentId([4; 32]), b"body"), refused);
-        assert_eq!(check(alice.principal(), Label::ENTRY, DEPLOYMENT, b"bodY"), refused);
+        assert_eq!(
+            check(identity(2).principal(), Label::ENTRY, DEPLOYMENT, b"body"),
+            refused
+        );
+        assert_eq!(
+            check(alice.principal(), Label::BUCKET, DEPLOYMENT, b"body"),
+            refused
+        );
+        assert_eq!(
+            check(
+                alice.principal(),
+                Label::ENTRY,
+                DeploymentId([4; 32]),
+                b"body"
+            ),
+            refused
+        );
+        assert_eq!(
+            check(alice.principal(), Label::ENTRY, DEPLOYMENT, b"bodY"),
+            refused
+        );
         for bit in 0..512 {
             let mut altered = signature;
             altered.0[bit / 8] ^= 1 << (bit % 8);
-            let result = verify(&alice.principal(), Label::ENTRY, &DEPLOYMENT, b"body", &altered);
+            let result = verify(
+                &alice.principal(),
+                Label::ENTRY,
+                &DEPLOYMENT,
+                b"body",
+                &altered,
+            );
             assert_eq!(result, refused, "bit {bit}");
         }
     }
@@ -310,7 +358,10 @@ mod tests {
         assert_eq!(verify_http(&alice.principal(), base, &signature), Ok(()));
         let labelled = alice.sign(Label::ENTRY, &DEPLOYMENT, b"x");
         let message = Label::ENTRY.message(&DEPLOYMENT, b"x");
-        assert_eq!(verify_http(&alice.principal(), &message, &labelled), Err(SignatureError));
+        assert_eq!(
+            verify_http(&alice.principal(), &message, &labelled),
+            Err(SignatureError)
+        );
     }
 
     #[test]
@@ -326,10 +377,19 @@ mod tests {
         let parts = |principal, public: &HybridPublic, signature| {
             ReceiverKey::from_parts(&DEPLOYMENT, principal, &public.to_bytes(), signature)
         };
-        assert_eq!(parts(alice.principal(), key.public(), key.signature), Ok(key.clone()));
+        assert_eq!(
+            parts(alice.principal(), key.public(), key.signature),
+            Ok(key.clone())
+        );
         let refused = Err(ReceiverKeyError::Signature(SignatureError));
-        assert_eq!(parts(alice.principal(), &mallory.receiver_public(), key.signature), refused);
-        assert_eq!(parts(mallory.principal(), key.public(), key.signature), refused);
+        assert_eq!(
+            parts(alice.principal(), &mallory.receiver_public(), key.signature),
+            refused
+        );
+        assert_eq!(
+            parts(mallory.principal(), key.public(), key.signature),
+            refused
+        );
     }
 
     #[test]
@@ -337,15 +397,32 @@ mod tests {
         let mut rng = getrandom::rand_core::UnwrapErr(getrandom::SysRng);
         let alice = identity(1);
         let sealed = alice.seal_local(&mut rng, &DEPLOYMENT, b"upload", b"dek");
-        assert_eq!(alice.open_local(&DEPLOYMENT, b"upload", &sealed).unwrap().as_slice(), b"dek");
+        assert_eq!(
+            alice
+                .open_local(&DEPLOYMENT, b"upload", &sealed)
+                .unwrap()
+                .as_slice(),
+            b"dek"
+        );
         assert!(alice.open_local(&DEPLOYMENT, b"bucket", &sealed).is_none());
-        assert!(alice.open_local(&DeploymentId([4; 32]), b"upload", &sealed).is_none());
-        assert!(identity(2).open_local(&DEPLOYMENT, b"upload", &sealed).is_none());
+        assert!(
+            alice
+                .open_local(&DeploymentId([4; 32]), b"upload", &sealed)
+                .is_none()
+        );
+        assert!(
+            identity(2)
+                .open_local(&DEPLOYMENT, b"upload", &sealed)
+                .is_none()
+        );
     }
 
     #[test]
     fn the_debug_form_shows_the_principal_only() {
         let alice = identity(1);
-        assert_eq!(format!("{alice:?}"), format!("Identity({})", alice.principal()));
+        assert_eq!(
+            format!("{alice:?}"),
+            format!("Identity({})", alice.principal())
+        );
     }
 }

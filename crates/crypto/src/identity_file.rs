@@ -15,7 +15,9 @@ use domain::Principal;
 use rand_core::CryptoRng;
 
 use crate::identity::Identity;
-use crate::passphrase::{OutOfMemory, PARAMS_BYTES, PassphraseParams, PassphraseParamsError, file_info};
+use crate::passphrase::{
+    OutOfMemory, PARAMS_BYTES, PassphraseParams, PassphraseParamsError, file_info,
+};
 use crate::sealed_box::{gcm_key, open_once, seal_once};
 use crate::secret::Secret;
 
@@ -117,7 +119,9 @@ struct Parts<'a> {
 }
 
 fn parse(file: &[u8]) -> Result<Parts<'_>, IdentityFileError> {
-    let (magic, rest) = file.split_first_chunk::<4>().ok_or(IdentityFileError::Malformed)?;
+    let (magic, rest) = file
+        .split_first_chunk::<4>()
+        .ok_or(IdentityFileError::Malformed)?;
     if magic != MAGIC {
         return Err(IdentityFileError::Malformed);
     }
@@ -126,12 +130,18 @@ fn parse(file: &[u8]) -> Result<Parts<'_>, IdentityFileError> {
         Some(&VERSION) | None => return Err(IdentityFileError::Malformed),
         Some(&version) => return Err(IdentityFileError::UnsupportedVersion(version)),
     }
-    let (header, sealed) =
-        file.split_at_checked(HEADER_BYTES).ok_or(IdentityFileError::Malformed)?;
-    let (_, fields) = header.split_at_checked(5).ok_or(IdentityFileError::Malformed)?;
-    let (principal, params) =
-        fields.split_first_chunk::<32>().ok_or(IdentityFileError::Malformed)?;
-    let params = params.try_into().map_err(|_| IdentityFileError::Malformed)?;
+    let (header, sealed) = file
+        .split_at_checked(HEADER_BYTES)
+        .ok_or(IdentityFileError::Malformed)?;
+    let (_, fields) = header
+        .split_at_checked(5)
+        .ok_or(IdentityFileError::Malformed)?;
+    let (principal, params) = fields
+        .split_first_chunk::<32>()
+        .ok_or(IdentityFileError::Malformed)?;
+    let params = params
+        .try_into()
+        .map_err(|_| IdentityFileError::Malformed)?;
     Ok(Parts {
         principal: Principal(*principal),
         params: PassphraseParams::decode(params)?,
@@ -175,18 +185,27 @@ mod tests {
             assert!(open(&altered, b"correct horse").is_err(), "bit {bit}");
         }
         for len in 0..file.len() {
-            assert_eq!(open(&file[..len], b"correct horse").unwrap_err(), IdentityFileError::Malformed);
+            assert_eq!(
+                open(&file[..len], b"correct horse").unwrap_err(),
+                IdentityFileError::Malformed
+            );
         }
         let mut longer = file.clone();
         longer.push(0);
-        assert_eq!(open(&longer, b"correct horse").unwrap_err(), IdentityFileError::Malformed);
+        assert_eq!(
+            open(&longer, b"correct horse").unwrap_err(),
+            IdentityFileError::Malformed
+        );
     }
 
     #[test]
     fn later_versions_and_hostile_costs_say_so() {
         let (_, mut file) = file();
         file[4] = 2;
-        assert_eq!(principal(&file), Err(IdentityFileError::UnsupportedVersion(2)));
+        assert_eq!(
+            principal(&file),
+            Err(IdentityFileError::UnsupportedVersion(2))
+        );
         file[4] = 1;
         file[37] = 0xff;
         assert_eq!(

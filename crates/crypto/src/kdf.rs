@@ -39,7 +39,12 @@ mod tests {
             }
             // HKDF's output is a prefix code: the first `size` bytes of a longer output of the same info.
             let okm: Secret<64> = hkdf(&test.ikm, &test.salt, &test.info);
-            assert_eq!(&okm.expose()[..test.size], &test.okm[..], "case {}", test.tc_id);
+            assert_eq!(
+                &okm.expose()[..test.size],
+                &test.okm[..],
+                "case {}",
+                test.tc_id
+            );
             checked += 1;
         }
         assert!(checked >= 40, "only {checked} cases were usable");

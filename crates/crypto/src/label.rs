@@ -92,9 +92,8 @@ impl Label {
     /// `strongroom/v1/<name> 00 <deployment id> <body>`: the bytes that are signed, or an HKDF or HPKE `info`.
     #[must_use]
     pub fn message(self, deployment: &DeploymentId, body: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            PREFIX.len() + self.0.len() + 1 + DeploymentId::LEN + body.len(),
-        );
+        let mut out =
+            Vec::with_capacity(PREFIX.len() + self.0.len() + 1 + DeploymentId::LEN + body.len());
         out.extend_from_slice(PREFIX);
         out.extend_from_slice(self.0.as_bytes());
         out.push(0);

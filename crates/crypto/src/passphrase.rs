@@ -35,7 +35,12 @@ impl PassphraseParams {
     /// RFC 9106's second recommended option: 64 MiB, 3 passes, 4 lanes.
     #[must_use]
     pub fn recommended(salt: [u8; SALT_BYTES]) -> Self {
-        Self { memory_kib: 64 * 1_024, passes: 3, lanes: 4, salt }
+        Self {
+            memory_kib: 64 * 1_024,
+            passes: 3,
+            lanes: 4,
+            salt,
+        }
     }
 
     /// Chosen costs.
@@ -54,13 +59,23 @@ impl PassphraseParams {
         if !bounded {
             return Err(PassphraseParamsError);
         }
-        Ok(Self { memory_kib, passes, lanes, salt })
+        Ok(Self {
+            memory_kib,
+            passes,
+            lanes,
+            salt,
+        })
     }
 
     /// The least cost that Argon2id takes; protects nothing: for tests.
     #[must_use]
     pub fn danger_cheap(salt: [u8; SALT_BYTES]) -> Self {
-        Self { memory_kib: 8, passes: 1, lanes: 1, salt }
+        Self {
+            memory_kib: 8,
+            passes: 1,
+            lanes: 1,
+            salt,
+        }
     }
 
     /// `memory in KiB || passes || lanes || salt`, integers as u32.
@@ -90,11 +105,7 @@ impl PassphraseParams {
     }
 
     /// HKDF(Argon2id(passphrase, salt, costs; 32 bytes), info = label). The passphrase's bytes are taken as they are.
-    pub(crate) fn derive(
-        &self,
-        passphrase: &[u8],
-        info: &[u8],
-    ) -> Result<Secret<32>, OutOfMemory> {
+    pub(crate) fn derive(&self, passphrase: &[u8], info: &[u8]) -> Result<Secret<32>, OutOfMemory> {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32))
             .expect("our bounds lie within Argon2's");
         let mut stretched = Secret::<32>::zeroed();
@@ -136,7 +147,11 @@ mod tests {
             (1_024, 1, u32::MAX),
         ] {
             let result = PassphraseParams::new(memory, passes, lanes, [0; 16]);
-            assert_eq!(result, Err(PassphraseParamsError), "{memory} {passes} {lanes}");
+            assert_eq!(
+                result,
+                Err(PassphraseParamsError),
+                "{memory} {passes} {lanes}"
+            );
         }
     }
 
@@ -148,10 +163,16 @@ mod tests {
         };
         let reference = key(&base, b"pass", b"info");
         for params in [
-            PassphraseParams { memory_kib: 72, ..base },
+            PassphraseParams {
+                memory_kib: 72,
+                ..base
+            },
             PassphraseParams { passes: 2, ..base },
             PassphraseParams { lanes: 2, ..base },
-            PassphraseParams { salt: [2; 16], ..base },
+            PassphraseParams {
+                salt: [2; 16],
+                ..base
+            },
         ] {
             assert_ne!(key(&params, b"pass", b"info"), reference, "{params:?}");
         }

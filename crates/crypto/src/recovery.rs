@@ -40,7 +40,10 @@ pub struct SessionId(pub [u8; 16]);
 impl SessionId {
     fn of(session: &[u8]) -> Self {
         let hash = blake3::hash(session);
-        let (id, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        let (id, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .expect("a hash has 32 bytes");
         Self(*id)
     }
 }
@@ -80,7 +83,11 @@ impl RecoverySecret {
     /// [`crate::seed_text`] with [`crate::seed_text::SeedKind::Recovery`].
     #[must_use]
     pub fn from_seed(seed: &Secret<32>) -> Self {
-        Self(HybridSecret::from_seed(hkdf(seed.expose(), &[], &Label::RECOVERY_X_WING.bare())))
+        Self(HybridSecret::from_seed(hkdf(
+            seed.expose(),
+            &[],
+            &Label::RECOVERY_X_WING.bare(),
+        )))
     }
 
     /// What the gateway is given.
@@ -115,7 +122,12 @@ impl RecoverySession {
             &[],
             key.expose(),
         ));
-        Self { id: SessionId::of(&encoded), key, deployment, encoded }
+        Self {
+            id: SessionId::of(&encoded),
+            key,
+            deployment,
+            encoded,
+        }
     }
 
     /// Its id, which stands in every record.
@@ -161,7 +173,11 @@ impl RecoveryOpener {
     /// Without any session yet.
     #[must_use]
     pub fn new(secret: RecoverySecret, deployment: DeploymentId) -> Self {
-        Self { secret, deployment, sessions: HashMap::new() }
+        Self {
+            secret,
+            deployment,
+            sessions: HashMap::new(),
+        }
     }
 
     /// Opens a stored session, so that its records can be opened.
@@ -173,7 +189,10 @@ impl RecoveryOpener {
         if encoded.len() != SESSION_BYTES {
             return Err(RecoveryError::Malformed);
         }
-        let key = self.secret.0.open(Label::RECOVERY_SESSION, &self.deployment, &[], sealed)?;
+        let key = self
+            .secret
+            .0
+            .open(Label::RECOVERY_SESSION, &self.deployment, &[], sealed)?;
         let id = SessionId::of(encoded);
         let key = Secret::from_slice(&key).ok_or(RecoveryError::Malformed)?;
         self.sessions.insert(id, key);
@@ -186,9 +205,13 @@ impl RecoveryOpener {
     /// [`RecoveryError`].
     pub fn open(&self, record: &[u8]) -> Result<Zeroizing<Vec<u8>>, RecoveryError> {
         let id = session_of(record)?;
-        let (header, body) =
-            record.split_at_checked(HEADER_BYTES).ok_or(RecoveryError::Malformed)?;
-        let key = self.sessions.get(&id).ok_or(RecoveryError::UnknownSession(id))?;
+        let (header, body) = record
+            .split_at_checked(HEADER_BYTES)
+            .ok_or(RecoveryError::Malformed)?;
+        let key = self
+            .sessions
+            .get(&id)
+            .ok_or(RecoveryError::UnknownSession(id))?;
         let info = Label::RECOVERY_RECORD.message(&self.deployment, &[]);
         sealed_box::open(key, &info, header, body).ok_or(RecoveryError::Altered)
     }
@@ -235,13 +258,20 @@ mod tests {
         assert_eq!(record.len(), 13 + RECORD_OVERHEAD);
         assert_eq!(session_of(&record), Ok(session.id()));
         let mut opener = RecoveryOpener::new(secret(1), DEPLOYMENT);
-        assert_eq!(opener.open(&record).unwrap_err(), RecoveryError::UnknownSession(session.id()));
+        assert_eq!(
+            opener.open(&record).unwrap_err(),
+            RecoveryError::UnknownSession(session.id())
+        );
         assert_eq!(opener.add_session(session.encoded()), Ok(session.id()));
         assert_eq!(opener.open(&record).unwrap().as_slice(), b"bucket record");
-        for mut stranger in
-            [RecoveryOpener::new(secret(2), DEPLOYMENT), RecoveryOpener::new(secret(1), DeploymentId([2; 32]))]
-        {
-            assert_eq!(stranger.add_session(session.encoded()), Err(HybridError::Open.into()));
+        for mut stranger in [
+            RecoveryOpener::new(secret(2), DEPLOYMENT),
+            RecoveryOpener::new(secret(1), DeploymentId([2; 32])),
+        ] {
+            assert_eq!(
+                stranger.add_session(session.encoded()),
+                Err(HybridError::Open.into())
+            );
         }
     }
 
@@ -264,6 +294,9 @@ mod tests {
             assert!(opener.add_session(&altered).is_err(), "byte {i}");
         }
         assert_eq!(opener.open(&[]).unwrap_err(), RecoveryError::Malformed);
-        assert_eq!(opener.open(&[2; 100]).unwrap_err(), RecoveryError::UnsupportedVersion(2));
+        assert_eq!(
+            opener.open(&[2; 100]).unwrap_err(),
+            RecoveryError::UnsupportedVersion(2)
+        );
     }
 }

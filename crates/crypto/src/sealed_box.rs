@@ -17,9 +17,7 @@ pub(crate) const OVERHEAD: usize = SALT_BYTES + TAG_BYTES;
 
 /// An AES-256-GCM key that the caller promises to use with distinct nonces.
 pub(crate) fn gcm_key(key: &Secret<32>) -> LessSafeKey {
-    LessSafeKey::new(
-        UnboundKey::new(&AES_256_GCM, key.expose()).expect("AES-256 takes 32 bytes"),
-    )
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.expose()).expect("AES-256 takes 32 bytes"))
 }
 
 /// Seals under a fresh salt from `rng`.
@@ -91,7 +89,10 @@ mod tests {
         let mut rng = getrandom::rand_core::UnwrapErr(getrandom::SysRng);
         let key = Secret::random(&mut rng);
         let sealed = seal(&mut rng, &key, b"info", b"aad", b"secret");
-        assert_eq!(open(&key, b"info", b"aad", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(
+            open(&key, b"info", b"aad", &sealed).unwrap().as_slice(),
+            b"secret"
+        );
         for bit in 0..sealed.len() * 8 {
             let mut altered = sealed.clone();
             altered[bit / 8] ^= 1 << (bit % 8);

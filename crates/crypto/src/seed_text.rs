@@ -122,7 +122,9 @@ pub fn parse(kind: SeedKind, text: &str) -> Result<Secret<32>, SeedTextError> {
         .decode(plain.as_bytes())
         .map(Zeroizing::new)
         .map_err(|_| SeedTextError::Malformed)?;
-    let (seed, given) = bytes.split_first_chunk::<32>().ok_or(SeedTextError::Malformed)?;
+    let (seed, given) = bytes
+        .split_first_chunk::<32>()
+        .ok_or(SeedTextError::Malformed)?;
     if given.len() != 3 {
         return Err(SeedTextError::Malformed);
     }
@@ -164,15 +166,33 @@ mod tests {
     fn typing_errors_and_other_kinds_are_found() {
         let seed = Secret::take(&mut [0x5a; 32]);
         let text = digits(SeedKind::Identity, &seed);
-        assert_eq!(parse(SeedKind::Recovery, &text).unwrap_err(), SeedTextError::Check);
+        assert_eq!(
+            parse(SeedKind::Recovery, &text).unwrap_err(),
+            SeedTextError::Check
+        );
         for (i, c) in text.char_indices().filter(|(_, c)| *c != ' ') {
             let other = if c == 'A' { "C" } else { "A" };
             let mut wrong = text.to_string();
             wrong.replace_range(i..=i, other);
-            assert_eq!(parse(SeedKind::Identity, &wrong).unwrap_err(), SeedTextError::Check, "{i}");
+            assert_eq!(
+                parse(SeedKind::Identity, &wrong).unwrap_err(),
+                SeedTextError::Check,
+                "{i}"
+            );
         }
-        for bad in ["", "seed:", &text[..60], &format!("{}A", text.as_str()), "seed: é", &"A".repeat(9_999)] {
-            assert_eq!(parse(SeedKind::Identity, bad).unwrap_err(), SeedTextError::Malformed, "{bad}");
+        for bad in [
+            "",
+            "seed:",
+            &text[..60],
+            &format!("{}A", text.as_str()),
+            "seed: é",
+            &"A".repeat(9_999),
+        ] {
+            assert_eq!(
+                parse(SeedKind::Identity, bad).unwrap_err(),
+                SeedTextError::Malformed,
+                "{bad}"
+            );
         }
     }
 }

@@ -91,7 +91,12 @@ impl BucketKey {
         key: Secret<32>,
         deployment: DeploymentId,
     ) -> Self {
-        Self { id, bucket, key, deployment }
+        Self {
+            id,
+            bucket,
+            key,
+            deployment,
+        }
     }
 
     /// The key itself, for wrapping and for sealed local state.
@@ -140,8 +145,15 @@ impl BucketKey {
     ///
     /// # Errors
     /// [`UnwrapError::Dek`].
-    pub fn unwrap_dek(&self, version: &VersionId, wrapped: &WrappedDek) -> Result<Dek, UnwrapError> {
-        let (salt, body) = wrapped.0.split_first_chunk::<16>().ok_or(UnwrapError::Dek)?;
+    pub fn unwrap_dek(
+        &self,
+        version: &VersionId,
+        wrapped: &WrappedDek,
+    ) -> Result<Dek, UnwrapError> {
+        let (salt, body) = wrapped
+            .0
+            .split_first_chunk::<16>()
+            .ok_or(UnwrapError::Dek)?;
         let mut key = Secret::<32>::zeroed();
         self.kek(salt, version)
             .unwrap(body, key.expose_mut())
@@ -244,12 +256,14 @@ impl Wrap {
     #[must_use]
     pub fn to_parts(&self) -> (u64, Vec<u8>) {
         match self {
-            Self::Identity { receiver, sealed } => {
-                (kind::IDENTITY, [receiver.as_bytes().as_slice(), sealed].concat())
-            }
-            Self::Passphrase { params, sealed } => {
-                (kind::PASSPHRASE, [params.encode().as_slice(), sealed].concat())
-            }
+            Self::Identity { receiver, sealed } => (
+                kind::IDENTITY,
+                [receiver.as_bytes().as_slice(), sealed].concat(),
+            ),
+            Self::Passphrase { params, sealed } => (
+                kind::PASSPHRASE,
+                [params.encode().as_slice(), sealed].concat(),
+            ),
             Self::Other { kind, data } => (*kind, data.clone()),
         }
     }
@@ -269,15 +283,25 @@ impl Wrap {
                 if sealed.len() != hybrid::OVERHEAD + 32 {
                     return Err(malformed);
                 }
-                Ok(Self::Identity { receiver: Principal(*receiver), sealed: sealed.to_vec() })
+                Ok(Self::Identity {
+                    receiver: Principal(*receiver),
+                    sealed: sealed.to_vec(),
+                })
             }
             kind::PASSPHRASE => {
-                let (params, sealed) =
-                    data.split_first_chunk::<PARAMS_BYTES>().ok_or(malformed.clone())?;
+                let (params, sealed) = data
+                    .split_first_chunk::<PARAMS_BYTES>()
+                    .ok_or(malformed.clone())?;
                 let sealed = sealed.try_into().map_err(|_| malformed)?;
-                Ok(Self::Passphrase { params: PassphraseParams::decode(params)?, sealed })
+                Ok(Self::Passphrase {
+                    params: PassphraseParams::decode(params)?,
+                    sealed,
+                })
             }
-            _ => Ok(Self::Other { kind, data: data.to_vec() }),
+            _ => Ok(Self::Other {
+                kind,
+                data: data.to_vec(),
+            }),
         }
     }
 }
@@ -320,8 +344,13 @@ impl WrapTo for ReceiverKey {
         key: &Secret<32>,
     ) -> Result<Wrap, OutOfMemory> {
         let aad = context.encode();
-        let sealed = self.public().seal(rng, Label::WRAP_IDENTITY, deployment, &aad, key.expose());
-        Ok(Wrap::Identity { receiver: self.principal(), sealed })
+        let sealed = self
+            .public()
+            .seal(rng, Label::WRAP_IDENTITY, deployment, &aad, key.expose());
+        Ok(Wrap::Identity {
+            receiver: self.principal(),
+            sealed,
+        })
     }
 }
 
@@ -371,12 +400,17 @@ impl WrapTo for Passphrase<'_> {
         let recommended = PassphraseParams::recommended(salt);
         let params = self
             .costs
-            .and_then(|(memory, passes, lanes)| PassphraseParams::new(memory, passes, lanes, salt).ok())
+            .and_then(|(memory, passes, lanes)| {
+                PassphraseParams::new(memory, passes, lanes, salt).ok()
+            })
             .unwrap_or(recommended);
         let one_use = gcm_key(&params.derive(self.bytes, &passphrase_info(deployment))?);
         let mut body = key.expose().to_vec();
         seal_once(&one_use, &context.encode(), &mut body);
-        let sealed = body.as_slice().try_into().expect("a key of 32 bytes seals to 48");
+        let sealed = body
+            .as_slice()
+            .try_into()
+            .expect("a key of 32 bytes seals to 48");
         Ok(Wrap::Passphrase { params, sealed })
     }
 }
@@ -430,7 +464,11 @@ fn first_that_opens(
         }
     }
     let holder = holder.to_owned();
-    Err(if refused { UnwrapError::Refused(holder) } else { UnwrapError::NotForMe(holder) })
+    Err(if refused {
+        UnwrapError::Refused(holder)
+    } else {
+        UnwrapError::NotForMe(holder)
+    })
 }
 
 #[cfg(test)]

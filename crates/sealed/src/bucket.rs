@@ -127,7 +127,10 @@ impl Bucket {
             name,
             profile,
             geometry: Geometry::LARGEST,
-            writers: WriterSet { version: 1, writers: vec![owner] },
+            writers: WriterSet {
+                version: 1,
+                writers: vec![owner],
+            },
             created,
         }
     }
@@ -160,7 +163,10 @@ impl Signed<Bucket> {
         if bucket_id(deployment, &self.owner, &self.random) != self.id {
             return Err(BucketError::Id(self.id));
         }
-        Ok(VerifiedBucket { record: self, deployment: *deployment })
+        Ok(VerifiedBucket {
+            record: self,
+            deployment: *deployment,
+        })
     }
 }
 
@@ -192,7 +198,10 @@ impl VerifiedBucket {
         if self.record.id == *expected {
             return Ok(());
         }
-        Err(BucketError::AnotherBucket { expected: *expected, got: self.record.id })
+        Err(BucketError::AnotherBucket {
+            expected: *expected,
+            got: self.record.id,
+        })
     }
 
     /// Checks that it may take the place of `known`: the same bucket, and newer or the very same.
@@ -205,7 +214,10 @@ impl VerifiedBucket {
         if got > known_version || self.record.body() == known.record.body() {
             return Ok(());
         }
-        Err(BucketError::NotNewer { known: known_version, got })
+        Err(BucketError::NotNewer {
+            known: known_version,
+            got,
+        })
     }
 }
 
@@ -243,7 +255,9 @@ impl Content for Bucket {
     fn decode(body: &[u8]) -> Result<Self, RecordError> {
         let wire: Wire = codec::decode(body)?;
         if !wire.writers.is_sorted_by(|a, b| a < b) {
-            return Err(invalid::<Wire>("writers are listed in ascending order, each once"));
+            return Err(invalid::<Wire>(
+                "writers are listed in ascending order, each once",
+            ));
         }
         let writers = WriterSet::new(wire.writer_set, wire.writers)
             .map_err(|_| invalid::<Wire>("at least version 1, at most 1,000 writers"))?;

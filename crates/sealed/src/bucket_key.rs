@@ -5,7 +5,9 @@
 //! key of their own, and the writer, coming back to a machine without its local state, would encrypt under it.
 
 use crypto::identity::SignatureError;
-use crypto::wrap::{BucketKey, BucketKeyCommitment, UnwrapError, UnwrapWith, Wrap, WrapContext, WrapTo};
+use crypto::wrap::{
+    BucketKey, BucketKeyCommitment, UnwrapError, UnwrapWith, Wrap, WrapContext, WrapTo,
+};
 use crypto::{Identity, Label};
 use domain::limits::{RECORD_BYTES_MAX, WRAPS_MAX};
 use domain::{BucketId, BucketKeyId, DeploymentId, Principal, TimestampMs};
@@ -69,7 +71,10 @@ impl BucketKeyRecord {
         if holders.is_empty() || holders.len() > WRAPS_MAX {
             return Err(BucketKeyError::Wraps);
         }
-        let context = WrapContext::BucketKey { bucket: key.bucket, key: key.id };
+        let context = WrapContext::BucketKey {
+            bucket: key.bucket,
+            key: key.id,
+        };
         let mut wraps = Vec::with_capacity(holders.len());
         for holder in holders {
             let wrap = holder.wrap(rng, deployment, &context, key.danger_key());
@@ -82,7 +87,10 @@ impl BucketKeyRecord {
             created,
             commitment: key.commitment(),
         };
-        Ok(Self { statement: Signed::sign(writer, deployment, statement), wraps })
+        Ok(Self {
+            statement: Signed::sign(writer, deployment, statement),
+            wraps,
+        })
     }
 
     /// The signed statement; verified by [`BucketKeyRecord::verify`] or [`BucketKeyRecord::unwrap_key`].

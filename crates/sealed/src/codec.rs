@@ -64,12 +64,16 @@ pub(crate) trait Typed {
 
 /// Refuses a record that parsed and means nothing.
 pub(crate) fn invalid<T: Typed>(reason: &'static str) -> RecordError {
-    RecordError::Invalid { kind: T::TYPE, reason }
+    RecordError::Invalid {
+        kind: T::TYPE,
+        reason,
+    }
 }
 
 /// Deterministic dag-cbor (keys by length, then bytewise; shortest integers; definite lengths).
 pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
-    serde_ipld_dagcbor::to_vec(record).expect("records have text keys and no floating-point numbers")
+    serde_ipld_dagcbor::to_vec(record)
+        .expect("records have text keys and no floating-point numbers")
 }
 
 /// Strict: bounded, of that type and version, no unknown field, and byte for byte what [`encode`] gives.
@@ -78,15 +82,23 @@ pub(crate) fn decode<T: Typed + Serialize + DeserializeOwned>(
 ) -> Result<T, RecordError> {
     let kind = T::TYPE;
     if bytes.len() > T::BYTES_MAX {
-        return Err(RecordError::TooLong { kind, len: bytes.len(), max: T::BYTES_MAX });
+        return Err(RecordError::TooLong {
+            kind,
+            len: bytes.len(),
+            max: T::BYTES_MAX,
+        });
     }
     let record: T = serde_ipld_dagcbor::from_slice(bytes).map_err(|error| {
         // A later version may have other fields; say that rather than which field is unknown.
         match serde_ipld_dagcbor::from_slice::<Head>(bytes) {
-            Ok(head) if head.kind == kind && head.v != VERSION => {
-                RecordError::UnsupportedVersion { kind, version: head.v }
-            }
-            _ => RecordError::Malformed { kind, reason: bounded(&error.to_string()) },
+            Ok(head) if head.kind == kind && head.v != VERSION => RecordError::UnsupportedVersion {
+                kind,
+                version: head.v,
+            },
+            _ => RecordError::Malformed {
+                kind,
+                reason: bounded(&error.to_string()),
+            },
         }
     })?;
     if encode(&record) != bytes {
@@ -127,7 +139,10 @@ impl<'de> Deserialize<'de> for Head {
                     }
                 }
                 let missing = || A::Error::custom("no type or version");
-                Ok(Head { kind: kind.ok_or_else(missing)?, v: v.ok_or_else(missing)? })
+                Ok(Head {
+                    kind: kind.ok_or_else(missing)?,
+                    v: v.ok_or_else(missing)?,
+                })
             }
         }
         deserializer.deserialize_map(Visitor)
@@ -205,10 +220,17 @@ mod tests {
 
     #[test]
     fn the_encoding_is_deterministic_and_the_decoding_strict() {
-        let sample = Sample { kind: TypeName::new(), v: V1, n: 5 };
+        let sample = Sample {
+            kind: TypeName::new(),
+            v: V1,
+            n: 5,
+        };
         let bytes = encode(&sample);
         // {"n": 5, "v": 1, "type": "sample"}: shorter keys first.
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), "a3616e0561760164747970656673616d706c65");
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&bytes),
+            "a3616e0561760164747970656673616d706c65"
+        );
         assert_eq!(decode::<Sample>(&bytes).unwrap().n, 5);
 
         // The same content with keys in another order, a long integer, an indefinite map, a trailing byte.
@@ -222,21 +244,48 @@ mod tests {
             "",
         ] {
             let error = error(other);
-            let refused = matches!(error, RecordError::Malformed { .. } | RecordError::NotCanonical { .. });
+            let refused = matches!(
+                error,
+                RecordError::Malformed { .. } | RecordError::NotCanonical { .. }
+            );
             assert!(refused, "{other}: {error}");
         }
-        assert!(matches!(error("a3616e0561760164747970656673616d706c64"), RecordError::Malformed { .. }));
+        assert!(matches!(
+            error("a3616e0561760164747970656673616d706c64"),
+            RecordError::Malformed { .. }
+        ));
         let later = error("a4616e0561760264747970656673616d706c6562787801");
-        assert!(matches!(later, RecordError::Malformed { .. } | RecordError::UnsupportedVersion { .. }));
+        assert!(matches!(
+            later,
+            RecordError::Malformed { .. } | RecordError::UnsupportedVersion { .. }
+        ));
         let later = error("a3616e0561760264747970656673616d706c65");
-        assert_eq!(later, RecordError::UnsupportedVersion { kind: "sample", version: 2 });
-        assert_eq!(error(&"00".repeat(65)), RecordError::TooLong { kind: "sample", len: 65, max: 64 });
+        assert_eq!(
+            later,
+            RecordError::UnsupportedVersion {
+                kind: "sample",
+                version: 2
+            }
+        );
+        assert_eq!(
+            error(&"00".repeat(65)),
+            RecordError::TooLong {
+                kind: "sample",
+                len: 65,
+                max: 64
+            }
+        );
     }
 
     #[test]
     fn deep_nesting_and_huge_lengths_cost_nothing() {
         // 60 nested arrays; a byte string, an array and a map that claim 2^60 elements.
-        for hex in ["81".repeat(60), "5b1000000000000000".into(), "9b1000000000000000".into(), "bb1000000000000000".into()] {
+        for hex in [
+            "81".repeat(60),
+            "5b1000000000000000".into(),
+            "9b1000000000000000".into(),
+            "bb1000000000000000".into(),
+        ] {
             assert!(matches!(error(&hex), RecordError::Malformed { .. }));
         }
     }

@@ -139,11 +139,17 @@ impl Signed<Entry> {
     /// [`EntryError`].
     pub fn verify(&self, bucket: &VerifiedBucket) -> Result<(), EntryError> {
         if self.bucket != bucket.id {
-            return Err(EntryError::AnotherBucket { expected: bucket.id, got: self.bucket });
+            return Err(EntryError::AnotherBucket {
+                expected: bucket.id,
+                got: self.bucket,
+            });
         }
         let record = bucket.writers.version();
         if self.writer_set > record {
-            return Err(EntryError::StaleBucketRecord { entry: self.writer_set, record });
+            return Err(EntryError::StaleBucketRecord {
+                entry: self.writer_set,
+                record,
+            });
         }
         if !bucket.writers.contains(&self.writer) {
             return Err(EntryError::NotAWriter(self.writer));
@@ -163,12 +169,16 @@ impl Signed<Entry> {
     ) -> Result<(), EntryError> {
         self.verify(bucket)?;
         if self.name != *name {
-            return Err(EntryError::AnotherName { expected: name.clone(), got: self.name.clone() });
+            return Err(EntryError::AnotherName {
+                expected: name.clone(),
+                got: self.name.clone(),
+            });
         }
         match version {
-            Some(expected) if *expected != self.version => {
-                Err(EntryError::AnotherVersion { expected: *expected, got: self.version })
-            }
+            Some(expected) if *expected != self.version => Err(EntryError::AnotherVersion {
+                expected: *expected,
+                got: self.version,
+            }),
             _ => Ok(()),
         }
     }
@@ -209,7 +219,11 @@ impl Content for Entry {
                 Target::Object { manifest, size }
             }
             (None, None) => Target::Tombstone,
-            _ => return Err(invalid::<Wire>("an object has a dag-cbor manifest and a size")),
+            _ => {
+                return Err(invalid::<Wire>(
+                    "an object has a dag-cbor manifest and a size",
+                ));
+            }
         };
         let predecessor = match wire.predecessor {
             None => None,
@@ -219,7 +233,10 @@ impl Content for Entry {
                 .map_err(|_| invalid::<Wire>("a predecessor is a version id or empty"))?,
         };
         let metadata = wire.metadata.map(ByteBuf::into_vec);
-        if metadata.as_ref().is_some_and(|sealed| sealed.len() > METADATA_BYTES_MAX) {
+        if metadata
+            .as_ref()
+            .is_some_and(|sealed| sealed.len() > METADATA_BYTES_MAX)
+        {
             return Err(invalid::<Wire>("at most 8 KiB of metadata"));
         }
         if metadata.is_some() && target == Target::Tombstone {

@@ -43,8 +43,13 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError`] outside 16 to 64.
     pub fn new(chunk_blocks: u8) -> Result<Self, GeometryError> {
-        let bounded = chunk_blocks >= CHUNK_BLOCKS_MIN && usize::from(chunk_blocks) <= CHUNK_BLOCKS_MAX;
-        if bounded { Ok(Self { chunk_blocks }) } else { Err(GeometryError(chunk_blocks)) }
+        let bounded =
+            chunk_blocks >= CHUNK_BLOCKS_MIN && usize::from(chunk_blocks) <= CHUNK_BLOCKS_MAX;
+        if bounded {
+            Ok(Self { chunk_blocks })
+        } else {
+            Err(GeometryError(chunk_blocks))
+        }
     }
 
     /// Blocks in a full chunk.
@@ -99,7 +104,11 @@ impl ChunkEntry {
 
 impl From<&SealedChunk> for ChunkEntry {
     fn from(sealed: &SealedChunk) -> Self {
-        Self { salt: sealed.salt, plain_len: sealed.plain_len, cid: sealed.cid }
+        Self {
+            salt: sealed.salt,
+            plain_len: sealed.plain_len,
+            cid: sealed.cid,
+        }
     }
 }
 
@@ -238,15 +247,20 @@ impl ContentManifest {
     /// [`ManifestError::Page`], also when the manifest has no such page; [`ManifestError::Record`].
     pub fn open_page(&self, index: usize, bytes: &[u8]) -> Result<Vec<ChunkEntry>, ManifestError> {
         let altered = ManifestError::Page { index };
-        let ChunkList::Pages(pages) = &self.chunks else { return Err(altered) };
+        let ChunkList::Pages(pages) = &self.chunks else {
+            return Err(altered);
+        };
         let page = pages.get(index).ok_or(altered.clone())?;
         if cid_of(bytes) != page.cid {
             return Err(altered);
         }
         let chunks = decode_page(bytes)?;
         let last = index + 1 == pages.len();
-        let expected =
-            if last { self.count - index * MANIFEST_PAGE_CHUNKS } else { MANIFEST_PAGE_CHUNKS };
+        let expected = if last {
+            self.count - index * MANIFEST_PAGE_CHUNKS
+        } else {
+            MANIFEST_PAGE_CHUNKS
+        };
         let lengths = check_lengths(&chunks, self.geometry, false)
             .map_err(|reason| invalid::<WirePage>(reason))?;
         if chunks.len() != expected || lengths != page.size {
@@ -306,7 +320,13 @@ impl ManifestBuilder {
     /// An object without a chunk yet.
     #[must_use]
     pub fn new(geometry: Geometry) -> Self {
-        Self { geometry, current: Vec::new(), pages: Vec::new(), size: 0, count: 0 }
+        Self {
+            geometry,
+            current: Vec::new(),
+            pages: Vec::new(),
+            size: 0,
+            count: 0,
+        }
     }
 
     /// How the object is cut.
@@ -320,7 +340,10 @@ impl ManifestBuilder {
     /// # Errors
     /// [`ManifestError::Chunk`] for a chunk that is too long, an empty one beside others, or one too many.
     pub fn push(&mut self, chunk: ChunkEntry) -> Result<Option<EncodedPage>, ManifestError> {
-        let refused = |reason| ManifestError::Chunk { index: self.count, reason };
+        let refused = |reason| ManifestError::Chunk {
+            index: self.count,
+            reason,
+        };
         if self.count == OBJECT_CHUNKS_MAX {
             return Err(refused("an object has at most 1,048,576 chunks"));
         }
@@ -362,7 +385,12 @@ impl ManifestBuilder {
         manifest.mac = dek.manifest_mac(&codec::encode(&Wire::of(&manifest, false)));
         let root = manifest.encode();
         let cid = cid_of(&root);
-        Ok(FinishedManifest { manifest, root, cid, last_page })
+        Ok(FinishedManifest {
+            manifest,
+            root,
+            cid,
+            last_page,
+        })
     }
 
     fn flush(&mut self) -> EncodedPage {
@@ -375,7 +403,11 @@ impl ManifestBuilder {
         });
         let cid = cid_of(&bytes);
         self.pages.push(PageRef { cid, size });
-        EncodedPage { index: self.pages.len() - 1, cid, bytes }
+        EncodedPage {
+            index: self.pages.len() - 1,
+            cid,
+            bytes,
+        }
     }
 }
 
@@ -436,9 +468,15 @@ impl Wire {
     fn of(manifest: &ContentManifest, with_mac: bool) -> Self {
         let (chunks, pages) = match &manifest.chunks {
             ChunkList::Inline(chunks) => (Some(wire_chunks(chunks)), None),
-            ChunkList::Pages(pages) => {
-                (None, Some(pages.iter().map(|page| WirePageRef(page.cid, page.size)).collect()))
-            }
+            ChunkList::Pages(pages) => (
+                None,
+                Some(
+                    pages
+                        .iter()
+                        .map(|page| WirePageRef(page.cid, page.size))
+                        .collect(),
+                ),
+            ),
         };
         Self {
             kind: TypeName::new(),
@@ -484,10 +522,16 @@ impl Wire {
                 if pages.iter().any(|page| page.cid.codec() != Codec::DagCbor) {
                     return Err(bad("a page's CID is dag-cbor"));
                 }
-                let size = pages.iter().try_fold(0_u64, |sum, page| sum.checked_add(page.size));
+                let size = pages
+                    .iter()
+                    .try_fold(0_u64, |sum, page| sum.checked_add(page.size));
                 (ChunkList::Pages(pages), size.ok_or(bad("sizes add up"))?)
             }
-            _ => return Err(bad("up to 1,024 chunks stand in the root, more in pages of 1,024")),
+            _ => {
+                return Err(bad(
+                    "up to 1,024 chunks stand in the root, more in pages of 1,024",
+                ));
+            }
         };
         if size != self.size {
             return Err(bad("the size is the sum of the chunks' lengths"));
@@ -517,7 +561,11 @@ fn entries<T: Typed>(chunks: &[WireChunk]) -> Result<Vec<ChunkEntry>, RecordErro
             if cid.codec() != Codec::Raw {
                 return Err(invalid::<T>("a chunk's CID is raw"));
             }
-            Ok(ChunkEntry { salt: ChunkSalt(**salt), plain_len: *plain_len, cid: *cid })
+            Ok(ChunkEntry {
+                salt: ChunkSalt(**salt),
+                plain_len: *plain_len,
+                cid: *cid,
+            })
         })
         .collect()
 }

@@ -12,8 +12,8 @@ use rand_core::CryptoRng;
 
 use crate::entry::Entry;
 use crate::manifest::{
-    ChunkEntry, ChunkList, ContentManifest, EncodedPage, FinishedManifest, Geometry, ManifestBuilder,
-    ManifestError, cid_of,
+    ChunkEntry, ChunkList, ContentManifest, EncodedPage, FinishedManifest, Geometry,
+    ManifestBuilder, ManifestError, cid_of,
 };
 
 /// Makes an object. Chunks may be sealed on several threads ([`ObjectSealer::seal_chunk`] takes `&self`) and are then
@@ -34,7 +34,10 @@ impl ObjectSealer {
     /// Goes on with the DEK of an interrupted upload: push what was acknowledged, encrypt the rest anew.
     #[must_use]
     pub fn with_dek(dek: Dek, geometry: Geometry) -> Self {
-        Self { dek, builder: ManifestBuilder::new(geometry) }
+        Self {
+            dek,
+            builder: ManifestBuilder::new(geometry),
+        }
     }
 
     /// The object's DEK, to wrap it and to keep it for a resume.
@@ -177,7 +180,10 @@ impl ObjectOpener {
         let (manifest, size) = entry.object().ok_or(ReadError::Tombstone)?;
         let opener = Self::new(&manifest, root, dek)?;
         if opener.manifest.size() != size {
-            return Err(ReadError::Size { entry: size, manifest: opener.manifest.size() });
+            return Err(ReadError::Size {
+                entry: size,
+                manifest: opener.manifest.size(),
+            });
         }
         Ok(opener)
     }
@@ -189,11 +195,20 @@ impl ObjectOpener {
     pub fn new(cid: &Cid, root: &[u8], dek: Dek) -> Result<Self, ReadError> {
         let got = cid_of(root);
         if got != *cid {
-            return Err(ManifestError::AnotherManifest { expected: *cid, got }.into());
+            return Err(ManifestError::AnotherManifest {
+                expected: *cid,
+                got,
+            }
+            .into());
         }
         let manifest = ContentManifest::decode(root).map_err(ManifestError::from)?;
         manifest.verify(&dek)?;
-        let mut opener = Self { dek, manifest, pages: BTreeMap::new(), page_starts: vec![0] };
+        let mut opener = Self {
+            dek,
+            manifest,
+            pages: BTreeMap::new(),
+            page_starts: vec![0],
+        };
         match opener.manifest.chunks() {
             ChunkList::Inline(chunks) => {
                 let table = Table::new(0, chunks.clone());
@@ -221,7 +236,9 @@ impl ObjectOpener {
     /// The pages that `range` needs and that were not added: index and CID.
     #[must_use]
     pub fn missing_pages(&self, range: &Range<u64>) -> Vec<(usize, Cid)> {
-        let ChunkList::Pages(pages) = self.manifest.chunks() else { return Vec::new() };
+        let ChunkList::Pages(pages) = self.manifest.chunks() else {
+            return Vec::new();
+        };
         self.pages_of(range)
             .filter(|index| !self.pages.contains_key(index))
             .filter_map(|index| pages.get(index).map(|page| (index, page.cid)))
@@ -270,20 +287,34 @@ impl ObjectOpener {
         let size = self.size();
         let whole_of_nothing = size == 0 && *range == (0..0);
         if range.end > size || (range.start >= range.end && !whole_of_nothing) {
-            return Err(ReadError::Range { size, start: range.start, end: range.end });
+            return Err(ReadError::Range {
+                size,
+                start: range.start,
+                end: range.end,
+            });
         }
         let mut reads = Vec::new();
         for page in self.pages_of(range) {
             let table = self.pages.get(&page).ok_or(ReadError::PageMissing(page))?;
             let first = position(&table.starts, range.start);
-            let entries = table.chunks.iter().zip(&table.starts).enumerate().skip(first);
+            let entries = table
+                .chunks
+                .iter()
+                .zip(&table.starts)
+                .enumerate()
+                .skip(first);
             for (offset, (chunk, start)) in entries {
                 if *start >= range.end && !whole_of_nothing {
                     break;
                 }
                 let from = to_usize(range.start.saturating_sub(*start));
                 let to = to_usize(range.end - start).min(chunk.plain_bytes());
-                reads.push(chunk_read(page * MANIFEST_PAGE_CHUNKS + offset, chunk, from, to));
+                reads.push(chunk_read(
+                    page * MANIFEST_PAGE_CHUNKS + offset,
+                    chunk,
+                    from,
+                    to,
+                ));
             }
         }
         Ok(reads)
@@ -322,12 +353,17 @@ impl ObjectOpener {
         let opener = self.opener(index, &chunk)?;
         let refused = |source| ReadError::Chunk { index, source };
         if read.is_whole() {
-            opener.open_verified(&chunk.cid, ciphertext, out).map_err(refused)?;
+            opener
+                .open_verified(&chunk.cid, ciphertext, out)
+                .map_err(refused)?;
         } else {
             out.clear();
             if ciphertext.len() != read.ciphertext.len() {
                 let expected = read.ciphertext.len();
-                return Err(refused(OpenError::Length { expected, got: ciphertext.len() }));
+                return Err(refused(OpenError::Length {
+                    expected,
+                    got: ciphertext.len(),
+                }));
             }
             let verifier = ChunkVerifier::new(chunk.cid, chunk.ciphertext_bytes(), proof)
                 .map_err(|error: ProofError| refused(error.into()))?;
@@ -347,7 +383,10 @@ impl ObjectOpener {
 
     fn pages_of(&self, range: &Range<u64>) -> Range<usize> {
         let first = position(&self.page_starts, range.start);
-        let last = position(&self.page_starts, range.end.saturating_sub(1).max(range.start));
+        let last = position(
+            &self.page_starts,
+            range.end.saturating_sub(1).max(range.start),
+        );
         first..last + 1
     }
 }
@@ -386,7 +425,9 @@ fn starts(first: u64, lengths: impl Iterator<Item = u64>) -> Vec<u64> {
 
 /// Which of the ascending `starts` is the last at or before `offset`.
 fn position(starts: &[u64], offset: u64) -> usize {
-    starts.partition_point(|start| *start <= offset).saturating_sub(1)
+    starts
+        .partition_point(|start| *start <= offset)
+        .saturating_sub(1)
 }
 
 /// Offsets inside a chunk fit; anything longer is cut to the chunk's length by the caller.

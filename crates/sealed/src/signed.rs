@@ -46,10 +46,18 @@ impl<T: Content> Signed<T> {
     /// When `identity` is somebody else: the result could not be verified by anyone.
     #[must_use]
     pub fn sign(identity: &Identity, deployment: &DeploymentId, content: T) -> Self {
-        assert_eq!(identity.principal(), content.author(), "only its author signs a record");
+        assert_eq!(
+            identity.principal(),
+            content.author(),
+            "only its author signs a record"
+        );
         let body = content.encode();
         let signature = identity.sign(T::LABEL, deployment, &body);
-        Self { content, body, signature }
+        Self {
+            content,
+            body,
+            signature,
+        }
     }
 
     /// Reads envelope and body strictly; checks no signature.
@@ -59,13 +67,20 @@ impl<T: Content> Signed<T> {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let envelope: Envelope = codec::decode(bytes)?;
         let content = T::decode(&envelope.body)?;
-        Ok(Self { content, body: envelope.body, signature: envelope.signature })
+        Ok(Self {
+            content,
+            body: envelope.body,
+            signature: envelope.signature,
+        })
     }
 
     /// The envelope's deterministic bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(&EnvelopeRef { body: &self.body, signature: self.signature })
+        codec::encode(&EnvelopeRef {
+            body: &self.body,
+            signature: self.signature,
+        })
     }
 
     /// The bytes that were signed (after label and deployment).

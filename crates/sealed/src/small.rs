@@ -77,7 +77,10 @@ impl SmallRecord {
         plaintext: &[u8],
         metadata: Option<&[u8]>,
     ) -> Result<Self, RecordError> {
-        assert_eq!(key.bucket, head.bucket, "a bucket's objects are wrapped under its own keys");
+        assert_eq!(
+            key.bucket, head.bucket,
+            "a bucket's objects are wrapped under its own keys"
+        );
         if plaintext.len() > SMALL_PLAIN_BYTES_MAX {
             return Err(invalid::<Wire>("a small object has at most 262,144 bytes"));
         }
@@ -102,12 +105,17 @@ impl SmallRecord {
             writer: writer.principal(),
             writer_set: head.writer_set,
             time: head.time,
-            target: Target::Object { manifest: finished.cid, size: finished.manifest.size() },
+            target: Target::Object {
+                manifest: finished.cid,
+                size: finished.manifest.size(),
+            },
             predecessor: head.predecessor,
             metadata: metadata.map(|plain| dek.seal_metadata(rng, &head.bucket, &version, plain)),
         };
-        let protection =
-            Protection { bucket_key: key.id, wrapped_dek: key.wrap_dek(rng, &version, &dek) };
+        let protection = Protection {
+            bucket_key: key.id,
+            wrapped_dek: key.wrap_dek(rng, &version, &dek),
+        };
         let entry = entry.sign(writer, deployment);
         Ok(Self {
             chunk,
@@ -134,7 +142,12 @@ impl SmallRecord {
         version: VersionRecord,
         bucket_key: Option<BucketKeyRecord>,
     ) -> Result<Self, RecordError> {
-        let record = Self { chunk, manifest, version, bucket_key };
+        let record = Self {
+            chunk,
+            manifest,
+            version,
+            bucket_key,
+        };
         record.check()?;
         Ok(record)
     }
@@ -179,7 +192,9 @@ impl SmallRecord {
     pub fn check(&self) -> Result<ChunkEntry, RecordError> {
         let bad = invalid::<Wire>;
         let entry = self.version.entry();
-        let (cid, size) = entry.object().ok_or(bad("a small record holds an object"))?;
+        let (cid, size) = entry
+            .object()
+            .ok_or(bad("a small record holds an object"))?;
         if cid_of(&self.manifest) != cid {
             return Err(bad("the entry names another manifest"));
         }
@@ -198,7 +213,10 @@ impl SmallRecord {
             return Err(bad("the chunk is not the one that the manifest names"));
         }
         if let Some(key) = &self.bucket_key {
-            let named = self.version.protection().map(|protection| protection.bucket_key);
+            let named = self
+                .version
+                .protection()
+                .map(|protection| protection.bucket_key);
             let statement = key.statement();
             if named != Some(statement.id) || statement.bucket != entry.bucket {
                 return Err(bad("the bucket key is another than the version names"));
@@ -235,7 +253,10 @@ impl SmallRecord {
             chunk: self.chunk.clone(),
             manifest: self.manifest.clone(),
             version: self.version.encode(),
-            bucket_key: self.bucket_key.as_ref().map(|key| ByteBuf::from(key.encode())),
+            bucket_key: self
+                .bucket_key
+                .as_ref()
+                .map(|key| ByteBuf::from(key.encode())),
         })
     }
 
@@ -249,7 +270,12 @@ impl SmallRecord {
             Some(bytes) => Some(BucketKeyRecord::decode(&bytes)?),
             None => None,
         };
-        Self::from_parts(wire.chunk, wire.manifest, VersionRecord::decode(&wire.version)?, bucket_key)
+        Self::from_parts(
+            wire.chunk,
+            wire.manifest,
+            VersionRecord::decode(&wire.version)?,
+            bucket_key,
+        )
     }
 }
 

@@ -88,7 +88,9 @@ impl VersionRecord {
             v: V1,
             entry: self.entry.encode(),
             key: self.protection.map(|protection| protection.bucket_key),
-            dek: self.protection.map(|protection| ByteArray::new(protection.wrapped_dek.0)),
+            dek: self
+                .protection
+                .map(|protection| ByteArray::new(protection.wrapped_dek.0)),
             wraps: wraps::to_wire(&self.wraps),
         })
     }
@@ -100,11 +102,16 @@ impl VersionRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire: Wire = codec::decode(bytes)?;
         let protection = match (wire.key, wire.dek) {
-            (Some(bucket_key), Some(dek)) => {
-                Some(Protection { bucket_key, wrapped_dek: WrappedDek(dek.into_array()) })
-            }
+            (Some(bucket_key), Some(dek)) => Some(Protection {
+                bucket_key,
+                wrapped_dek: WrappedDek(dek.into_array()),
+            }),
             (None, None) => None,
-            _ => return Err(invalid::<Wire>("a bucket key and a wrapped DEK come together")),
+            _ => {
+                return Err(invalid::<Wire>(
+                    "a bucket key and a wrapped DEK come together",
+                ));
+            }
         };
         let wraps = wraps::from_wire::<Wire>(&wire.wraps)?;
         Self::checked(Signed::decode(&wire.entry)?, protection, wraps)
@@ -117,12 +124,18 @@ impl VersionRecord {
     ) -> Result<Self, RecordError> {
         let tombstone = entry.target == Target::Tombstone;
         if tombstone == protection.is_some() || (tombstone && !wraps.is_empty()) {
-            return Err(invalid::<Wire>("an object has a wrapped DEK, a tombstone has none"));
+            return Err(invalid::<Wire>(
+                "an object has a wrapped DEK, a tombstone has none",
+            ));
         }
         if wraps.len() > domain::limits::WRAPS_MAX {
             return Err(invalid::<Wire>("at most 64 wraps"));
         }
-        Ok(Self { entry, protection, wraps })
+        Ok(Self {
+            entry,
+            protection,
+            wraps,
+        })
     }
 }
 

