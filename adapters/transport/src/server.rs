@@ -30,6 +30,8 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes of one frame, at most: a shard travels in one.
 pub(crate) const FRAME_BYTES: u32 = 1 << 20;
+/// Cancelled streams that are remembered, per connection.
+pub(crate) const CANCELLED_STREAMS: usize = 1_024;
 /// Bytes that wait to be sent, per stream.
 pub(crate) const SEND_BUFFER_BYTES: usize = 1 << 20;
 
@@ -176,6 +178,10 @@ async fn serve_connection<S, F, B>(
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(16 << 10)
+        // Gateways cancel whatever came too late, all the time; peers are authenticated, so a flood of resets is no
+        // stranger's weapon, and the library's default would close a busy connection after a thousand of them.
+        .max_pending_accept_reset_streams(CANCELLED_STREAMS)
+        .max_local_error_reset_streams(None)
         .keep_alive_interval(limits.keep_alive)
         .keep_alive_timeout(limits.keep_alive)
         .auto_date_header(false)

@@ -18,7 +18,9 @@ use crate::body::ClientBody;
 use crate::credentials::Credentials;
 use crate::handshake::{self, HandshakeError};
 use crate::identity::{IdentityError, Peer, Role, Side};
-use crate::server::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES};
+use crate::server::{
+    CANCELLED_STREAMS, CONNECTION_WINDOW_BYTES, FRAME_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+};
 use crate::stream::Stream;
 use crate::{tls, unix};
 
@@ -222,6 +224,10 @@ impl Connections {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)
+            // Frames that were under way when a call was cancelled must not count against the connection: by default
+            // it would end, with every other call on it, after a thousand of them.
+            .max_concurrent_reset_streams(CANCELLED_STREAMS)
+            .max_local_error_reset_streams(None)
             .keep_alive_interval(self.options.keep_alive)
             .keep_alive_timeout(self.options.keep_alive)
             .keep_alive_while_idle(true)
