@@ -620,12 +620,7 @@ fn serialize_list(list: &InnerList) -> String {
 }
 
 fn verify_ed25519(principal: &Principal, base: &[u8], signature: &[u8; 64]) -> bool {
-    aws_lc_rs::signature::UnparsedPublicKey::new(
-        &aws_lc_rs::signature::ED25519,
-        principal.as_bytes(),
-    )
-    .verify(base, signature)
-    .is_ok()
+    crypto::identity::verify_http(principal, base, &crypto::Signature(*signature)).is_ok()
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -508,6 +508,23 @@ pub fn query_value(text: &str) -> percent_encoding::PercentEncode<'_> {
     percent_encoding::utf8_percent_encode(text, ENCODED)
 }
 
+/// The value of [`CHUNK_PROOF_HEADER`].
+#[must_use]
+pub fn encode_chunk_proof(proof: &[u8]) -> String {
+    data_encoding::BASE64.encode(proof)
+}
+
+/// Reads the value of [`CHUNK_PROOF_HEADER`]; `None` when it is not base64 or longer than any proof.
+#[must_use]
+pub fn decode_chunk_proof(value: &str) -> Option<Vec<u8>> {
+    // 64 chaining values of 32 bytes.
+    const TEXT_MAX: usize = 2_732;
+    if value.len() > TEXT_MAX {
+        return None;
+    }
+    data_encoding::BASE64.decode(value.as_bytes()).ok()
+}
+
 /// Bytes as base64url text without padding.
 pub mod base64url {
     use data_encoding::BASE64URL_NOPAD;
@@ -652,6 +669,16 @@ mod tests {
             query_value("a b+c/ü~.-_&=%").to_string(),
             "a%20b%2Bc%2F%C3%BC~.-_%26%3D%25"
         );
+    }
+
+    #[test]
+    fn chunk_proofs_travel_as_bounded_base64() {
+        let proof = vec![0xfe; 2_048];
+        let value = encode_chunk_proof(&proof);
+        assert_eq!(decode_chunk_proof(&value), Some(proof));
+        assert_eq!(decode_chunk_proof(&encode_chunk_proof(&[0; 2_080])), None);
+        assert_eq!(decode_chunk_proof("a-b_"), None);
+        assert_eq!(decode_chunk_proof(""), Some(vec![]));
     }
 
     proptest! {

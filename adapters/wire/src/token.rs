@@ -5,6 +5,7 @@
 //! never more than its principal may. Entries and bucket records carry signatures of their own, so nobody writes
 //! objects with a token alone.
 
+use crypto::{Identity, Label, Signature};
 use data_encoding::BASE64URL_NOPAD;
 use domain::{BucketName, DeploymentId, Permission, Permissions, Principal, TimestampMs};
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,6 @@ pub const TOKEN_BYTES_MAX: usize = 8_192;
 pub const SCOPES_MAX: usize = 64;
 /// Version of the claims.
 const VERSION: u64 = 1;
-/// What the signature is bound to, before the deployment's id and the claims.
-const LABEL: &[u8] = b"strongroom/v1/token\0";
 
 /// What a token allows in one bucket or in all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,14 +125,18 @@ impl Claims {
             .any(|scope| scope.bucket.is_none() && scope.permissions.allow(permission))
     }
 
-    /// Makes the token; `sign` is given the message and answers with the principal's Ed25519 signature.
+    /// Signs and encodes the token as `identity`.
     ///
     /// # Errors
-    /// [`TokenError::Lifetime`] over one hour, [`TokenError::Malformed`] with too many scopes.
-    pub fn encode(&self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Result<String, TokenError> {
+    /// [`TokenError::Lifetime`] over one hour, [`TokenError::Malformed`] with too many scopes, [`TokenError::Forged`]
+    /// when the claims name another principal.
+    pub fn encode(&self, identity: &Identity) -> Result<String, TokenError> {
+        if identity.principal() != self.principal {
+            return Err(TokenError::Forged);
+        }
         self.check_shape()?;
         let claims = serde_ipld_dagcbor::to_vec(self).map_err(|_| TokenError::Malformed)?;
-        let signature = sign(&message(&self.deployment, &claims));
+        let signature = identity.sign(Label::TOKEN, &self.deployment, &claims).0;
         let mut token = PREFIX.to_owned();
         BASE64URL_NOPAD.encode_append(&claims, &mut token);
         token.push('.');
@@ -184,11 +187,14 @@ pub fn verify(
     if claims.deployment != *deployment {
         return Err(TokenError::OtherDeployment);
     }
-    aws_lc_rs::signature::UnparsedPublicKey::new(
-        &aws_lc_rs::signature::ED25519,
-        claims.principal.as_bytes(),
+    let signature = Signature::try_from(signature.as_slice()).map_err(|_| TokenError::Malformed)?;
+    crypto::identity::verify(
+        &claims.principal,
+        Label::TOKEN,
+        deployment,
+        &encoded,
+        &signature,
     )
-    .verify(&message(deployment, &encoded), &signature)
     .map_err(|_| TokenError::Forged)?;
     if claims.expires <= now || claims.created.0 > now.0.saturating_add(CLOCK_SKEW_MS_MAX) {
         return Err(TokenError::Expired);
@@ -196,29 +202,21 @@ pub fn verify(
     Ok(claims)
 }
 
-fn message(deployment: &DeploymentId, claims: &[u8]) -> Vec<u8> {
-    [LABEL, deployment.as_bytes(), claims].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use crypto::Secret;
     use proptest::prelude::*;
 
     const DEPLOYMENT: DeploymentId = DeploymentId([5; 32]);
     const NOW: TimestampMs = TimestampMs(1_800_000_000_000);
 
-    fn pair() -> Ed25519KeyPair {
-        Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap()
-    }
-
-    fn signature(message: &[u8]) -> [u8; 64] {
-        pair().sign(message).as_ref().try_into().unwrap()
+    fn identity() -> Identity {
+        Identity::from_seed(Secret::take(&mut [9; 32]))
     }
 
     fn claims() -> Claims {
-        let principal = Principal(pair().public_key().as_ref().try_into().unwrap());
+        let principal = identity().principal();
         let scopes = vec![Scope {
             bucket: Some("photos".parse().unwrap()),
             permissions: Permissions::READ,
@@ -228,7 +226,7 @@ mod tests {
 
     #[test]
     fn tokens_round_trip_until_they_expire() {
-        let token = claims().encode(signature).unwrap();
+        let token = claims().encode(&identity()).unwrap();
         assert!(token.starts_with("strongroom_"));
         for (now, expected) in [
             (NOW.0, Ok(claims())),
@@ -266,29 +264,34 @@ mod tests {
     fn long_lived_foreign_and_forged_tokens_are_refused() {
         let mut long = claims();
         long.expires = TimestampMs(NOW.0 + LIFETIME_MS_MAX + 1);
-        assert_eq!(long.encode(signature), Err(TokenError::Lifetime));
+        assert_eq!(long.encode(&identity()), Err(TokenError::Lifetime));
         // The verifier does not trust the maker's own check.
         let body = serde_ipld_dagcbor::to_vec(&long).unwrap();
         let forged = format!(
             "{PREFIX}{}.{}",
             BASE64URL_NOPAD.encode(&body),
-            BASE64URL_NOPAD.encode(&signature(&message(&DEPLOYMENT, &body)))
+            BASE64URL_NOPAD.encode(&identity().sign(Label::TOKEN, &DEPLOYMENT, &body).0)
         );
         assert_eq!(verify(&forged, &DEPLOYMENT, NOW), Err(TokenError::Lifetime));
 
-        let token = claims().encode(signature).unwrap();
+        let token = claims().encode(&identity()).unwrap();
         let other = DeploymentId([6; 32]);
         assert_eq!(
             verify(&token, &other, NOW),
             Err(TokenError::OtherDeployment)
         );
-        let unsigned = claims().encode(|_| [0; 64]).unwrap();
+        let mallory = Identity::from_seed(Secret::take(&mut [8; 32]));
+        assert_eq!(claims().encode(&mallory), Err(TokenError::Forged));
+        let (said, _) = token.rsplit_once('.').unwrap();
+        let body = serde_ipld_dagcbor::to_vec(&claims()).unwrap();
+        let other = mallory.sign(Label::TOKEN, &DEPLOYMENT, &body).0;
+        let unsigned = format!("{said}.{}", BASE64URL_NOPAD.encode(&other));
         assert_eq!(verify(&unsigned, &DEPLOYMENT, NOW), Err(TokenError::Forged));
     }
 
     #[test]
     fn every_altered_character_is_refused() {
-        let token = claims().encode(signature).unwrap();
+        let token = claims().encode(&identity()).unwrap();
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

@@ -376,7 +376,14 @@ fn times_are_checked_at_their_bounds() {
     assert_eq!(at(NOW_S, NOW_S + 301, NOW.0), Err(SignatureError::Lifetime));
     assert_eq!(at(NOW_S, NOW_S - 1, NOW.0), Err(SignatureError::Lifetime));
     assert_eq!(at(NOW_S, NOW_S, NOW.0), expired(NOW.0));
-    assert_eq!(at(u64::MAX, u64::MAX, NOW.0), Err(SignatureError::Lifetime));
+    let params = SignatureParams {
+        created_s: u64::MAX,
+        ..params()
+    };
+    assert_eq!(
+        sign((&put(b"body")).into(), &params, by_pair),
+        Err(SignatureError::Lifetime)
+    );
 }
 
 #[test]
