@@ -1,1 +1,40 @@
-//! Stub.
+//! The client: everything that happens to an object outside the platform.
+//!
+//! It encrypts, names, signs and checks; the gateway stores ciphertext and is believed in nothing but availability. What
+//! a [`Client`] returns was checked link by link: bucket record (pinned at first use) -> entry signature and writer set ->
+//! manifest CID, key commitment and HMAC -> chunk CID or proof -> tag. Used by the command line, the benchmarks and
+//! programs that speak to Strongroom directly.
+//!
+//! What it does not do: parse options, print, walk folders, or keep anything secret on disk unsealed.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod api;
+mod bucket;
+mod buffers;
+mod client;
+mod config;
+mod connector;
+mod copy;
+mod download;
+mod error;
+mod get;
+mod key;
+mod pace;
+mod put;
+mod random;
+mod state;
+mod transport;
+mod upload;
+
+pub use bucket::Bucket;
+pub use client::{Client, ListOptions};
+pub use config::{ClientConfig, DeploymentPin};
+pub use copy::CopyOptions;
+pub use download::Downloaded;
+pub use error::{Error, ErrorKind, Result};
+pub use get::{ByteRange, GetOptions, ObjectHead, VerifyReport};
+pub use put::{Condition, PutOptions, Stored};
+
+/// Told how many more bytes of plaintext are done (stored and acknowledged, or checked and delivered).
+pub type Progress = std::sync::Arc<dyn Fn(u64) + Send + Sync>;
