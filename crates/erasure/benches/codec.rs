@@ -92,57 +92,54 @@ fn compare(title: &str, contenders: &mut [Contender<'_>]) {
 }
 
 fn main() {
-    let codec = Codec::new(DATA, PARITY).expect("geometry");
-    let shard_len = codec.shard_len(CHUNK);
-    // reed-solomon-simd computes in GF(2^16), so its shards have an even number of bytes.
-    let shard_len_even = shard_len.next_multiple_of(2);
+    println!(
+        "Kernel chosen on this processor: {}",
+        erasure::kernel_name()
+    );
     let isal = Isal::open();
     if isal.is_none() {
         println!("libisal is not installed: it is left out (Debian: libisal2)");
     }
     let chunks: Vec<Vec<u8>> = (0..CHUNKS).map(|n| noise(CHUNK, n as u64)).collect();
-    let padded: Vec<Vec<u8>> = chunks
-        .iter()
-        .map(|chunk| {
-            let mut padded = chunk.clone();
-            padded.resize(shard_len_even * DATA, 0);
-            padded
-        })
-        .collect();
-    encode(
-        &codec,
-        isal.as_ref(),
-        &chunks,
-        &padded,
-        shard_len,
-        shard_len_even,
-    );
-    reconstruct(&codec, isal.as_ref(), &padded, shard_len, shard_len_even);
-    small();
+    encode(isal.as_ref(), &chunks, DATA, PARITY);
+    reconstruct(isal.as_ref(), &chunks);
+    encode(isal.as_ref(), &chunks, 10, 10);
+    fixed_cost();
 }
 
-fn encode(
-    codec: &Codec,
-    isal: Option<&Isal>,
-    chunks: &[Vec<u8>],
-    padded: &[Vec<u8>],
-    shard_len: usize,
-    even: usize,
-) {
-    let buffers = || vec![vec![0_u8; shard_len * PARITY]; CHUNKS];
+/// The chunks with their padding, for those who need it in memory: `data` shards of `shard_len` bytes each.
+fn pad(chunks: &[Vec<u8>], data: usize, shard_len: usize) -> Vec<Vec<u8>> {
+    let mut padded = chunks.to_vec();
+    padded
+        .iter_mut()
+        .for_each(|chunk| chunk.resize(data * shard_len, 0));
+    padded
+}
+
+/// reed-solomon-simd computes in GF(2^16), so its shards have an even number of bytes.
+fn even_shard_len(data: usize) -> usize {
+    CHUNK.div_ceil(data).next_multiple_of(2)
+}
+
+fn encode(isal: Option<&Isal>, chunks: &[Vec<u8>], data: usize, parity: usize) {
+    let shard_len = CHUNK.div_ceil(data);
+    let even = even_shard_len(data);
+    let padded = &pad(chunks, data, even);
+    let buffers = || vec![vec![0_u8; shard_len * parity]; CHUNKS];
     let mut copies = vec![vec![0_u8; CHUNK]; CHUNKS];
     let mut copy = vec![0_u8; CHUNK];
     let mut contenders = vec![
         Contender::new("memcpy", |n| copies[n].copy_from_slice(&chunks[n])),
         Contender::new("memcpy into one buffer of 4 MiB", |n| {
-            copy.copy_from_slice(std::hint::black_box(&chunks[n]))
+            copy.copy_from_slice(&chunks[n]);
+            std::hint::black_box(&mut copy);
         }),
     ];
     for kernel in Kernel::ALL
         .into_iter()
         .filter(|kernel| kernel.is_available())
     {
-        let codec = Codec::with_kernel(DATA, PARITY, kernel).expect("available");
+        let codec = Codec::with_kernel(data, parity, kernel).expect("available");
         let mut parity = buffers();
         contenders.push(Contender::new(
             format!("this crate, {}", kernel.name()),
@@ -154,35 +151,34 @@ fn encode(
         ));
     }
     if let Some(isal) = isal {
-        let tables = isal.tables(DATA, &isal.matrix(DATA, PARITY)[DATA * DATA..]);
+        let tables = isal.tables(data, &isal.matrix(data, parity)[data * data..]);
         let mut parity = buffers();
         contenders.push(Contender::new("ISA-L", move |n| {
-            let data: Vec<&[u8]> = padded[n].chunks_exact(shard_len).take(DATA).collect();
+            let sources: Vec<&[u8]> = padded[n].chunks_exact(shard_len).take(data).collect();
             let mut outputs: Vec<&mut [u8]> = parity[n].chunks_exact_mut(shard_len).collect();
-            isal.encode(&tables, &data, &mut outputs);
+            isal.encode(&tables, &sources, &mut outputs);
         }));
     }
     let mut encoder =
-        reed_solomon_simd::ReedSolomonEncoder::new(DATA, PARITY, even).expect("geometry");
+        reed_solomon_simd::ReedSolomonEncoder::new(data, parity, even).expect("geometry");
     contenders.push(Contender::new("reed-solomon-simd", move |n| {
         for shard in padded[n].chunks_exact(even) {
             encoder.add_original_shard(shard).expect("length");
         }
         std::hint::black_box(encoder.encode().expect("complete").recovery_iter().count());
     }));
-    let other = reed_solomon_erasure::galois_8::ReedSolomon::new(DATA, PARITY).expect("geometry");
-    let mut parity = buffers();
+    let other = reed_solomon_erasure::galois_8::ReedSolomon::new(data, parity).expect("geometry");
+    let mut other_parity = buffers();
     contenders.push(Contender::new(
         "reed-solomon-erasure (simd-accel)",
         move |n| {
-            let data: Vec<&[u8]> = padded[n].chunks_exact(shard_len).take(DATA).collect();
-            let mut outputs: Vec<&mut [u8]> = parity[n].chunks_exact_mut(shard_len).collect();
-            other.encode_sep(&data, &mut outputs).expect("lengths");
+            let sources: Vec<&[u8]> = padded[n].chunks_exact(shard_len).take(data).collect();
+            let mut outputs: Vec<&mut [u8]> = other_parity[n].chunks_exact_mut(shard_len).collect();
+            other.encode_sep(&sources, &mut outputs).expect("lengths");
         },
     ));
-    assert_eq!(codec.data(), DATA);
     compare(
-        "Encode 10+4, chunks of 4 MiB, working set 64 MiB",
+        &format!("Encode {data}+{parity}, chunks of 4 MiB, working set 64 MiB"),
         &mut contenders,
     );
 }
@@ -199,21 +195,18 @@ fn present(chunk: &[u8], parity: &[u8], shard_len: usize) -> Vec<(usize, Vec<u8>
         .collect()
 }
 
-fn reconstruct(
-    codec: &Codec,
-    isal: Option<&Isal>,
-    padded: &[Vec<u8>],
-    shard_len: usize,
-    even: usize,
-) {
-    let shards: Vec<Vec<(usize, Vec<u8>)>> = padded
+fn reconstruct(isal: Option<&Isal>, chunks: &[Vec<u8>]) {
+    let codec = Codec::new(DATA, PARITY).expect("geometry");
+    let shard_len = codec.shard_len(CHUNK);
+    let even = even_shard_len(DATA);
+    let padded = &pad(chunks, DATA, even);
+    let shards: Vec<Vec<(usize, Vec<u8>)>> = chunks
         .iter()
-        .map(|chunk| {
+        .zip(padded)
+        .map(|(chunk, padded)| {
             let mut parity = Vec::new();
-            codec
-                .encode_chunk(&chunk[..CHUNK], &mut parity)
-                .expect("lengths");
-            present(chunk, &parity, shard_len)
+            codec.encode_chunk(chunk, &mut parity).expect("any chunk");
+            present(padded, &parity, shard_len)
         })
         .collect();
     let shards = &shards;
@@ -314,11 +307,11 @@ fn reconstruct(
     );
 }
 
-/// The fixed cost of a reconstruction: what is left when the shards are a few bytes.
-fn small() {
+/// What a reconstruction costs beside its sums: inverting the matrix and laying out the coefficients.
+fn fixed_cost() {
     const CALLS: u32 = 20_000;
     println!(
-        "\nFixed cost of reconstructing all it can from shards of 64 bytes\n\n| code | us per call |\n|---|---|"
+        "\nReconstruct as many shards as may be lost, of 64 bytes each\n\n| code | us per call |\n|---|---|"
     );
     for (data, parity) in [(10, 4), (10, 10), (1, 4), (100, 50)] {
         let codec = Codec::new(data, parity).expect("geometry");

@@ -13,7 +13,7 @@
 //! output), it does not know about nodes, chunks' proofs or placement, and it does no IO. It starts no threads.
 //!
 //! The arithmetic runs on the fastest of several kernels that the processor offers, chosen at run time; see [`Kernel`].
-//! `unsafe` code lives only in the modules of the vector kernels.
+//! `unsafe` code lives only in the modules of the vector kernels and in `kernel`, which calls them.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]

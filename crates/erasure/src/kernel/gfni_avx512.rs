@@ -11,9 +11,6 @@ use super::prefetch;
 
 /// Bytes of a register.
 const VECTOR: usize = 64;
-/// Registers side by side in a strip of columns: enough independent sums to hide the instructions' latency.
-const WIDE: usize = 2;
-
 /// Writes `columns` of the outputs.
 ///
 /// # Safety
@@ -54,12 +51,8 @@ unsafe fn group<const ROWS: usize>(
     // SAFETY: each strip begins at or after `columns.start` and ends at or before `columns.end`, which no slice is shorter
     // than; the masked one touches only the columns of its mask.
     unsafe {
-        while columns.end - column >= WIDE * VECTOR {
-            strip::<ROWS, WIDE>(outputs, matrices, sources, column);
-            column += WIDE * VECTOR;
-        }
         while columns.end - column >= VECTOR {
-            strip::<ROWS, 1>(outputs, matrices, sources, column);
+            strip(outputs, matrices, sources, column);
             column += VECTOR;
         }
         if column < columns.end {
@@ -68,55 +61,40 @@ unsafe fn group<const ROWS: usize>(
     }
 }
 
-/// `REGISTERS * VECTOR` columns from `column`.
+/// `VECTOR` columns from `column`. One register for each row and source: two side by side are 9 % faster where the chunk is in
+/// the second-level cache and 13 % slower where it comes from memory, as their prefetches come in bursts of 28.
 ///
 /// # Safety
 /// As [`run`] with these columns; `outputs` point to the first bytes of slices of which no other reference is in use.
 #[target_feature(enable = "gfni,avx512f,avx512bw")]
 #[inline]
-unsafe fn strip<const ROWS: usize, const REGISTERS: usize>(
+unsafe fn strip<const ROWS: usize>(
     outputs: [*mut u8; ROWS],
     mut matrices: *const i64,
     sources: &[&[u8]],
     column: usize,
 ) {
     for output in outputs {
-        prefetch(output.wrapping_add(column), REGISTERS * VECTOR);
+        prefetch(output.wrapping_add(column), VECTOR);
     }
-    let mut sums = [[_mm512_setzero_si512(); REGISTERS]; ROWS];
+    let mut sums = [_mm512_setzero_si512(); ROWS];
     for source in sources {
-        prefetch(source.as_ptr().wrapping_add(column), REGISTERS * VECTOR);
-        let mut bytes = [_mm512_setzero_si512(); REGISTERS];
-        for (index, register) in bytes.iter_mut().enumerate() {
-            // SAFETY: the caller promises these columns of every source.
-            *register = unsafe {
-                _mm512_loadu_si512(
-                    source
-                        .as_ptr()
-                        .add(column + index * VECTOR)
-                        .cast::<__m512i>(),
-                )
-            };
-        }
-        for row_sums in &mut sums {
+        prefetch(source.as_ptr().wrapping_add(column), VECTOR);
+        // SAFETY: the caller promises these columns of every source.
+        let bytes = unsafe { _mm512_loadu_si512(source.as_ptr().add(column).cast::<__m512i>()) };
+        for sum in &mut sums {
             // SAFETY: the caller promises ROWS matrices for each source.
             let matrix = unsafe {
                 let matrix = _mm512_set1_epi64(*matrices);
                 matrices = matrices.add(1);
                 matrix
             };
-            for (sum, &register) in row_sums.iter_mut().zip(&bytes) {
-                *sum = _mm512_xor_si512(*sum, _mm512_gf2p8affine_epi64_epi8::<0>(register, matrix));
-            }
+            *sum = _mm512_xor_si512(*sum, _mm512_gf2p8affine_epi64_epi8::<0>(bytes, matrix));
         }
     }
-    for (output, row_sums) in outputs.into_iter().zip(sums) {
-        for (index, sum) in row_sums.into_iter().enumerate() {
-            // SAFETY: the caller promises these columns of every output.
-            unsafe {
-                _mm512_storeu_si512(output.add(column + index * VECTOR).cast::<__m512i>(), sum)
-            };
-        }
+    for (output, sum) in outputs.into_iter().zip(sums) {
+        // SAFETY: the caller promises these columns of every output.
+        unsafe { _mm512_storeu_si512(output.add(column).cast::<__m512i>(), sum) };
     }
 }
 
