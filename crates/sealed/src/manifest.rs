@@ -261,8 +261,7 @@ impl ContentManifest {
         } else {
             MANIFEST_PAGE_CHUNKS
         };
-        let lengths = check_lengths(&chunks, self.geometry, false)
-            .map_err(|reason| invalid::<WirePage>(reason))?;
+        let lengths = check_lengths(&chunks, self.geometry, false).map_err(invalid::<WirePage>)?;
         if chunks.len() != expected || lengths != page.size {
             return Err(invalid::<WirePage>("a page holds the chunks that its root counts").into());
         }
