@@ -72,14 +72,12 @@ pub struct ListedShard {
 pub struct PeerStats {
     /// Shards that it holds.
     pub shards: u64,
-    /// Bytes of live shards.
-    pub live_bytes: u64,
+    /// Bytes that it uses, trash included.
+    pub used_bytes: u64,
     /// Bytes of deleted shards that can still be restored.
     pub trash_bytes: u64,
-    /// Bytes of its segment files.
-    pub segment_bytes: u64,
-    /// Bytes free on its disk.
-    pub disk_free_bytes: u64,
+    /// Bytes that it can still take.
+    pub free_bytes: u64,
     /// Why it takes no writes, if it does not.
     pub read_only: Option<String>,
 }

@@ -9,6 +9,8 @@ use domain::{DeploymentId, NodeId, Principal};
 /// A storage node this gateway uses.
 #[derive(Clone, Debug)]
 pub struct NodeEndpoint {
+    /// Its place in the deployment, as its certificate says.
+    pub slot: u16,
     /// Its identity; a peer that proves another is refused.
     pub id: NodeId,
     /// Its failure domain.

@@ -3,10 +3,20 @@
 //!
 //! It sees ciphertext, sizes, times and names; it never holds what opens an object.
 
+pub mod app;
 pub mod budget;
 pub mod codecs;
 pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod node_port;
 pub mod peers;
+pub mod records;
+pub mod recovery;
 pub mod shard_io;
+pub mod start;
+mod store;
+mod upkeep;
 
 pub use config::{GatewayConfig, NodeEndpoint, PeerCredentials, ServerCertificate};
+pub use start::{Gateway, GatewayError, run};

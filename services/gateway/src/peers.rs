@@ -56,6 +56,7 @@ pub struct Peer<P> {
     pub client: P,
     reachable: AtomicBool,
     last_seen: Mutex<Instant>,
+    probe_micros: AtomicU64,
     stats: Mutex<PeerStats>,
     /// Shards that failed their CID check.
     pub corrupt_shards: AtomicU32,
@@ -82,6 +83,7 @@ impl<P: ShardPeer> Peer<P> {
             client,
             reachable: AtomicBool::new(true),
             last_seen: Mutex::new(Instant::now()),
+            probe_micros: AtomicU64::new(0),
             stats: Mutex::new(PeerStats::default()),
             corrupt_shards: AtomicU32::new(0),
             requests: AtomicU64::new(0),
@@ -155,14 +157,33 @@ impl<P: ShardPeer> Peer<P> {
         }
     }
 
+    /// When it last answered a probe, in milliseconds since 1970; `None` before the first.
+    pub fn last_seen_ms(&self, now_ms: u64) -> Option<u64> {
+        self.probe_us()?;
+        let since = self
+            .last_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
+        Some(now_ms.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long the last answered probe took; `None` before the first.
+    pub fn probe_us(&self) -> Option<u64> {
+        Some(self.probe_micros.load(Ordering::Relaxed)).filter(|&micros| micros > 0)
+    }
+
     /// Asks for its counters and notes the answer. Returns whether it answered.
     pub async fn probe(&self, deadline: Duration) -> bool {
+        let begun = Instant::now();
         let answer = tokio::time::timeout(deadline, self.client.stats())
             .await
             .unwrap_or_else(|_| Err(PeerError::Unavailable("no answer to the probe".to_owned())));
         self.note(&answer);
         match answer {
             Ok(stats) => {
+                let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.probe_micros.store(micros.max(1), Ordering::Relaxed);
                 *self
                     .last_seen
                     .lock()

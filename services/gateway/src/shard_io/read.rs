@@ -128,7 +128,7 @@ impl<P: ShardPeer> Reader<P> {
     /// [`ReadError`].
     pub async fn verified_chunk(&self, chunk: &ChunkRow) -> Result<ChunkBytes, ReadError> {
         let _turn = self.full_checks.acquire().await;
-        let (intact, lost) = self.intact_shards(chunk).await;
+        let (intact, lost, _) = self.intact_shards(chunk).await;
         let layout = &chunk.layout;
         let needed = layout.profile.data();
         if intact.len() < needed {
@@ -158,7 +158,8 @@ impl<P: ShardPeer> Reader<P> {
         })
     }
 
-    /// Rebuilds shards from k others, each checked against its CID before and after.
+    /// Rebuilds shards from k others, each checked against its CID before and after; with them comes the chunk proof that
+    /// lies beside data shards.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -166,9 +167,9 @@ impl<P: ShardPeer> Reader<P> {
         &self,
         chunk: &ChunkRow,
         wanted: &[usize],
-    ) -> Result<Vec<Bytes>, ReadError> {
+    ) -> Result<(Vec<Bytes>, Bytes), ReadError> {
         let _turn = self.full_checks.acquire().await;
-        let (intact, _) = self.intact_shards(chunk).await;
+        let (intact, _, proof) = self.intact_shards(chunk).await;
         let needed = chunk.layout.profile.data();
         if intact.len() < needed {
             return Err(ReadError::NotEnoughShards {
@@ -183,26 +184,28 @@ impl<P: ShardPeer> Reader<P> {
                 return Err(ReadError::WrongChunk);
             }
         }
-        Ok(rebuilt)
+        Ok((rebuilt, proof))
     }
 
     /// Fetches every shard that should be there and keeps those that hash to their CID.
-    async fn intact_shards(&self, chunk: &ChunkRow) -> (Vec<(usize, Bytes)>, Vec<u8>) {
+    async fn intact_shards(&self, chunk: &ChunkRow) -> (Vec<(usize, Bytes)>, Vec<u8>, Bytes) {
         let mut fetches: FuturesUnordered<_> = (0..chunk.layout.shards.len())
             .filter(|&shard| self.usable(chunk, shard))
-            .map(
-                |shard| async move { (shard, self.fetch(&chunk.layout, shard, None, false).await) },
-            )
+            .map(|shard| async move { (shard, self.fetch(&chunk.layout, shard, None, true).await) })
             .collect();
         let mut intact = Vec::new();
         let mut lost = Vec::new();
+        let mut proof = Bytes::new();
         while let Some((shard, result)) = fetches.next().await {
             let Some(place) = chunk.layout.shards.get(shard) else {
                 continue;
             };
             match result {
-                Ok(bytes) => {
-                    let bytes = bytes.contiguous();
+                Ok(answer) => {
+                    let bytes = answer.contiguous();
+                    if proof.is_empty() {
+                        proof = answer.proof.unwrap_or_default();
+                    }
                     if Cid::of_raw(&bytes) == place.cid {
                         intact.push((shard, bytes));
                     } else {
@@ -222,7 +225,7 @@ impl<P: ShardPeer> Reader<P> {
             }
         }
         intact.sort_by_key(|(shard, _)| *shard);
-        (intact, lost)
+        (intact, lost, proof)
     }
 
     fn rebuild(

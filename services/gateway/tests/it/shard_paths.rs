@@ -257,7 +257,8 @@ async fn lost_shards_are_rebuilt_bit_for_bit() {
         wanted
             .iter()
             .for_each(|&shard| rig.node_of(&row, shard).set(Mood::Dead));
-        let rebuilt = rig.reader.rebuilt_shards(&row, &wanted).await.unwrap();
+        let (rebuilt, proof) = rig.reader.rebuilt_shards(&row, &wanted).await.unwrap();
+        assert_eq!(proof, "proof");
         for (&shard, bytes) in wanted.iter().zip(&rebuilt) {
             assert_eq!(Cid::of_raw(bytes), row.layout.shards[shard].cid);
         }

@@ -1,0 +1,290 @@
+//! Buckets and bucket keys.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use domain::limits::{CONTROL_BODY_BYTES_MAX, LIST_KEYS_MAX};
+use domain::{BucketKeyId, BucketName, Permission, Principal};
+use objects::metadata::{BucketRow, Metadata as _, Mutation};
+use serde::Deserialize;
+use wire::problem::{Code, Problem};
+use wire::rest::{BucketInfo, BucketList, CBOR};
+
+use super::answer::Failure;
+use super::authentication::Caller;
+use super::{Answer, body};
+use crate::app::App;
+use crate::records::{self, Bucket};
+use crate::recovery::Kind;
+
+/// Reads a control body and checks it against the signature.
+pub(super) async fn control_body(app: &App, caller: &Caller, request: Request) -> Answer<Vec<u8>> {
+    let declared = request
+        .headers()
+        .get(axum::http::header::CONTENT_LENGTH)
+        .map(|_| body::declared_length(request.headers(), CONTROL_BODY_BYTES_MAX))
+        .transpose()?;
+    let bytes = body::collect(
+        request.into_body(),
+        declared.unwrap_or(0),
+        CONTROL_BODY_BYTES_MAX,
+        app.config.min_rate_bytes,
+    )
+    .await?;
+    app.metrics
+        .request_bytes
+        .inc_by(u64::try_from(bytes.len()).unwrap_or(0));
+    caller.check_body(&bytes)?;
+    Ok(bytes.into())
+}
+
+pub(super) fn cbor(status: StatusCode, bytes: Vec<u8>) -> Response {
+    let mut response = (status, bytes).into_response();
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(CBOR));
+    response
+}
+
+fn info(row: &BucketRow) -> BucketInfo {
+    BucketInfo {
+        name: row.name.clone(),
+        id: row.id,
+        owner: row.owner,
+        profile: row.profile,
+        created_ms: row.created.0,
+        record: row.record.clone(),
+    }
+}
+
+/// Registers a bucket: the body is the owner-signed bucket record.
+#[utoipa::path(post, path = "/v1/buckets", tag = "buckets",
+    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    responses((status = 201, body = BucketInfo), (status = 200, body = BucketInfo, description = "registered before"),
+        (status = "4XX", body = Problem)))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer<Response> {
+    caller.administrator(&app)?;
+    let bytes = control_body(&app, &caller, request).await?;
+    let now = app.now();
+    let mut row = records::new_bucket(bytes, &caller.principal, &app.config.deployment, now)?;
+    let nodes = app.peers.iter().count();
+    if nodes < row.profile.total() {
+        return Err(Failure(
+            Problem::new(
+                Code::NotEnoughNodes,
+                format!(
+                    "profile {} needs {} nodes; this deployment has {nodes}",
+                    row.profile,
+                    row.profile.total()
+                ),
+            )
+            .with("needed", row.profile.total())
+            .with("reachable", nodes),
+        ));
+    }
+    row.recovery = vec![app.store_recovery(Kind::Bucket, &[&row.record]).await?];
+    let answer = info(&row);
+    let recovery = row.recovery.clone();
+    let fresh = match app.metadata.create_bucket(row, caller.mutation(&app)).await {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            app.drop_recovery(&recovery).await;
+            return Err(error.into());
+        }
+    };
+    if !fresh {
+        app.drop_recovery(&recovery).await;
+    }
+    let status = if fresh {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(answer)).into_response())
+}
+
+/// Where a listing goes on.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct BucketPage {
+    /// Only names after this.
+    #[param(value_type = Option<String>)]
+    after: Option<String>,
+    /// At most this many, 1 to 1,000; 1,000 when absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// Checks a page size.
+pub(super) fn page_limit(limit: Option<usize>) -> Answer<usize> {
+    match limit.unwrap_or(LIST_KEYS_MAX) {
+        0 => Err(Failure::new(Code::BadRequest, "limit is at least 1")),
+        limit => Ok(limit.min(LIST_KEYS_MAX)),
+    }
+}
+
+/// Buckets that the caller may read, by name.
+#[utoipa::path(get, path = "/v1/buckets", tag = "buckets", params(BucketPage),
+    responses((status = 200, body = BucketList), (status = "4XX", body = Problem)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    page: Result<Query<BucketPage>, axum::extract::rejection::QueryRejection>,
+) -> Answer<Json<BucketList>> {
+    let Query(page) = page?;
+    let limit = page_limit(page.limit)?;
+    let mut after: Option<BucketName> = page
+        .after
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .map(str::parse)
+        .transpose()
+        .map_err(|error| Failure::new(Code::BadName, format!("after: {error}")))?;
+    let mut buckets = Vec::new();
+    let next = loop {
+        let rows = app.metadata.buckets(after.as_ref(), limit).await?;
+        let last_page = rows.len() < limit;
+        let mut full = None;
+        for row in rows {
+            let name = row.name.clone();
+            let visible = app
+                .bucket_by_id(row.id)
+                .await
+                .is_ok_and(|bucket| caller.allow(&bucket, Permission::Read).is_ok());
+            if visible {
+                buckets.push(info(&row));
+            }
+            after = Some(name.clone());
+            if buckets.len() == limit {
+                full = Some(name);
+                break;
+            }
+        }
+        match full {
+            Some(name) => break Some(name),
+            None if last_page => break None,
+            None => {}
+        }
+    };
+    Ok(Json(BucketList { buckets, next }))
+}
+
+/// One bucket with its record.
+#[utoipa::path(get, path = "/v1/buckets/{bucket}", tag = "buckets", params(("bucket" = String, Path)),
+    responses((status = 200, body = BucketInfo), (status = "4XX", body = Problem)))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<Json<BucketInfo>> {
+    let bucket = app.bucket_by_name(&name).await?;
+    caller.allow(&bucket, Permission::Read)?;
+    Ok(Json(info(&bucket.row)))
+}
+
+/// Removes an empty bucket.
+#[utoipa::path(delete, path = "/v1/buckets/{bucket}", tag = "buckets", params(("bucket" = String, Path)),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    let bucket = app.bucket_by_name(&name).await?;
+    caller.allow(&bucket, Permission::Admin)?;
+    app.metadata
+        .delete_bucket(bucket.row.id, caller.mutation(&app))
+        .await?;
+    app.forget_bucket(&bucket);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn key_id(text: &str) -> Answer<BucketKeyId> {
+    text.parse().map_err(|_| Failure::not_found("bucket key"))
+}
+
+/// Stores a bucket key's record, made by the caller.
+#[utoipa::path(put, path = "/v1/buckets/{bucket}/keys/{key_id}", tag = "buckets",
+    params(("bucket" = String, Path), ("key_id" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    responses((status = 201), (status = 200, description = "stored before"), (status = "4XX", body = Problem)))]
+pub async fn put_key(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, id)): Path<(String, String)>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let bucket = app.bucket_by_name(&name).await?;
+    caller.allow(&bucket, Permission::Write)?;
+    let id = key_id(&id)?;
+    let bytes = control_body(&app, &caller, request).await?;
+    let mutation = caller.mutation(&app);
+    let fresh = app
+        .put_bucket_key(&bucket, &caller.principal, id, bytes, mutation)
+        .await?;
+    Ok(if fresh {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    })
+}
+
+impl App {
+    /// Checks and stores a bucket key's record with its recovery record; `false` when the same one is there already.
+    pub(super) async fn put_bucket_key(
+        &self,
+        bucket: &Bucket,
+        writer: &Principal,
+        id: BucketKeyId,
+        record: Vec<u8>,
+        mutation: Mutation,
+    ) -> Answer<bool> {
+        let deployment = &self.config.deployment;
+        let mut row = records::new_bucket_key(record, id, bucket, writer, deployment)?;
+        if let Some(known) = self.metadata.bucket_key(bucket.row.id, id).await?
+            && known.record == row.record
+        {
+            return Ok(false);
+        }
+        row.recovery = vec![self.store_recovery(Kind::BucketKey, &[&row.record]).await?];
+        let recovery = row.recovery.clone();
+        let stored = self.metadata.put_bucket_key(row, mutation).await;
+        if !matches!(stored, Ok(true)) {
+            self.drop_recovery(&recovery).await;
+        }
+        Ok(stored?)
+    }
+}
+
+/// A bucket key's record.
+#[utoipa::path(get, path = "/v1/buckets/{bucket}/keys/{key_id}", tag = "buckets",
+    params(("bucket" = String, Path), ("key_id" = String, Path)),
+    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "4XX", body = Problem)))]
+pub async fn get_key(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, id)): Path<(String, String)>,
+) -> Answer<Response> {
+    let bucket = app.bucket_by_name(&name).await?;
+    caller.allow(&bucket, Permission::Read)?;
+    let row = app
+        .metadata
+        .bucket_key(bucket.row.id, key_id(&id)?)
+        .await?
+        .ok_or_else(|| Failure::not_found("bucket key"))?;
+    Ok(cbor(StatusCode::OK, row.record))
+}
+
+impl From<axum::extract::rejection::QueryRejection> for Failure {
+    fn from(rejection: axum::extract::rejection::QueryRejection) -> Self {
+        Self::new(Code::BadRequest, rejection.body_text())
+    }
+}
