@@ -3,6 +3,8 @@
 //! Parse once into these types and never validate again. This crate does no IO, reads no clock, draws no
 //! randomness and knows no cryptography beyond the shape of a hash (a [`Cid`] can be computed from bytes).
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod base_ids;
 pub mod cid;
 pub mod limits;

@@ -5,6 +5,8 @@
 //! gateway drives ([`metadata::Metadata`], [`peer::ShardPeer`]) and the pure decisions around it: [`placement`], [`layout`], [`mod@read`],
 //! [`small_copy`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod layout;
 pub mod metadata;
 pub mod peer;

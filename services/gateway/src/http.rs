@@ -107,7 +107,7 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
             }
             _ => tracing::debug!(code = %problem.code, detail = %problem.detail, "refused"),
         });
-        response = answer::problem_response(problem.with_request_id(id.clone()));
+        response = answer::problem_response(&problem.with_request_id(id.clone()));
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(&REQUEST_ID, value);
@@ -142,6 +142,6 @@ pub type Answer<T> = Result<T, answer::Failure>;
 
 impl From<Problem> for answer::Failure {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self(Box::new(problem))
     }
 }

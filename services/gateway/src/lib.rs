@@ -3,6 +3,8 @@
 //!
 //! It sees ciphertext, sizes, times and names; it never holds what opens an object.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod app;
 pub mod budget;
 pub mod codecs;

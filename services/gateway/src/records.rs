@@ -194,7 +194,7 @@ fn check_entry(
         ));
     }
     if entry.time.0.abs_diff(now.0) > ENTRY_CLOCK_SKEW_MS {
-        return Err(Failure(
+        return Err(Failure::from(
             Problem::new(
                 Code::BadRequest,
                 "the entry's time is more than 15 minutes from the gateway's: set the clock right",

@@ -12,12 +12,12 @@ use crate::shard_io::write::WriteError;
 
 /// A failed request; becomes an RFC 9457 document with the request's id.
 #[derive(Clone, Debug)]
-pub struct Failure(pub Problem);
+pub struct Failure(pub Box<Problem>);
 
 impl Failure {
     /// With a stable code and a sentence for this occurrence.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self(Problem::new(code, detail))
+        Self(Box::new(Problem::new(code, detail)))
     }
 
     /// Our fault: the log gets the reason, the caller a request id.
@@ -39,7 +39,7 @@ impl Failure {
 /// Seconds after which a caller may try again.
 const RETRY_AFTER_S: &str = "2";
 
-pub(super) fn problem_response(problem: Problem) -> Response<Body> {
+pub(super) fn problem_response(problem: &Problem) -> Response<Body> {
     let mut response = Response::new(Body::from(problem.to_json()));
     *response.status_mut() = problem.status_code();
     let headers = response.headers_mut();
@@ -64,12 +64,12 @@ impl From<MetadataError> for Failure {
                 Code::BucketNotEmpty,
                 "the bucket still has objects or uploads in progress: remove them first",
             ),
-            MetadataError::Conflict { present } => Self(
+            MetadataError::Conflict { present } => Self::from(
                 Problem::new(Code::Conflict, text)
                     .with("present_version", present.map(|id| id.to_string())),
             ),
             MetadataError::ChunkMissing { n } => {
-                Self(Problem::new(Code::ChunkMissing, text).with("chunk", n))
+                Self::from(Problem::new(Code::ChunkMissing, text).with("chunk", n))
             }
             MetadataError::Replayed => Self::new(Code::RequestReplayed, text),
             MetadataError::BeingDeleted => Self::new(
@@ -92,7 +92,7 @@ impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
         let text = error.to_string();
         match error {
-            WriteError::TooFewNodes(few) => Self(
+            WriteError::TooFewNodes(few) => Self::from(
                 Problem::new(Code::NotEnoughNodes, text)
                     .with("needed", few.needed)
                     .with("reachable", few.present),
@@ -106,7 +106,7 @@ impl From<WriteError> for Failure {
                 reason,
             } => {
                 tracing::warn!(reachable, needed, %reason, "write quorum not reached");
-                Self(
+                Self::from(
                     Problem::new(Code::NotEnoughNodes, text)
                         .with("needed", needed)
                         .with("reachable", reachable),
@@ -120,7 +120,7 @@ impl From<WriteError> for Failure {
 /// A failed read of chunk `n`.
 pub(super) fn read_failure(n: u32, error: ReadError) -> Failure {
     match error {
-        ReadError::NotEnoughShards { found, needed } => Failure(
+        ReadError::NotEnoughShards { found, needed } => Failure::from(
             Problem::new(
                 Code::NotEnoughShards,
                 format!("chunk {n}: {found} of the {needed} shards that are needed answer"),
@@ -146,7 +146,7 @@ impl From<BudgetExhausted> for Failure {
 
 impl From<wire::http_signature::SignatureError> for Failure {
     fn from(error: wire::http_signature::SignatureError) -> Self {
-        Self(error.problem())
+        error.problem().into()
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn create(
     let mut row = records::new_bucket(bytes, &caller.principal, &app.config.deployment, now)?;
     let nodes = app.peers.iter().count();
     if nodes < row.profile.total() {
-        return Err(Failure(
+        return Err(Failure::from(
             Problem::new(
                 Code::NotEnoughNodes,
                 format!(

@@ -306,7 +306,7 @@ async fn checked_encoding(
 #[into_params(parameter_in = Query)]
 pub struct Wait {
     /// `placed`: answer when fully placed, or after a minute.
-    wait: Option<String>,
+    pub(super) wait: Option<String>,
 }
 
 /// Makes the object visible: the body selects one slot for each chunk of the manifest.

@@ -210,7 +210,7 @@ fn block_range(headers: &HeaderMap, length: usize) -> Answer<Option<Range<usize>
         return Ok(None);
     };
     let bad =
-        |detail: &str| Failure(Problem::new(Code::BadRange, detail).with("size_bytes", length));
+        |detail: &str| Failure::from(Problem::new(Code::BadRange, detail).with("size_bytes", length));
     if values.next().is_some() {
         return Err(bad("one range at a time"));
     }
