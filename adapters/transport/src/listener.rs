@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::credentials::Credentials;
 use crate::handshake::{self, HandshakeError};
 use crate::identity::{IdentityError, Peer, Side};
-use crate::stream::Stream;
+use crate::stream::{Stream, TLS_WRITE_BYTES, buffered};
 use crate::{tls, unix};
 
 /// Where to listen.
@@ -131,7 +131,8 @@ impl Listener {
                 Ok((Stream::Unix(stream), peer))
             }
             (Unauthenticated::Tcp(stream), Kind::Tls { acceptor, .. }) => {
-                let stream = acceptor.accept(stream).await?;
+                let mut stream = acceptor.accept(buffered(stream)).await?;
+                stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BYTES));
                 // The handshake verified it; this reads out what it says.
                 let certificate = stream
                     .get_ref()

@@ -143,6 +143,13 @@ fn measure() {
         .into_iter()
         .map(|kind| (kind, start(kind, &runtime)))
         .collect();
+    for (kind, peer) in &peers {
+        runtime.block_on(peer.client.stats(soon())).unwrap();
+        println!(
+            "{kind:<6} idle node, one connection: {} KiB (PSS)",
+            pss_kib(peer.child.id())
+        );
+    }
     // Interleaved, so that a busy neighbour hits both alike.
     for _ in 0..rounds {
         for (kind, peer) in &peers {
@@ -223,6 +230,16 @@ fn report<F: Future<Output = ()>>(
         to_f64(count) / took,
         used / gb
     );
+}
+
+/// Memory of a process, its share of what it shares with others included.
+fn pss_kib(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup
+        .lines()
+        .find(|line| line.starts_with("Pss:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// User and system time of a process, from `/proc/<pid>/stat` (fields 14 and 15, in hundredths of a second).

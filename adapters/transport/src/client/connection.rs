@@ -21,7 +21,7 @@ use crate::identity::{IdentityError, Peer, Role, Side};
 use crate::server::{
     CANCELLED_STREAMS, CONNECTION_WINDOW_BYTES, FRAME_BYTES, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
 };
-use crate::stream::Stream;
+use crate::stream::{Stream, TLS_WRITE_BYTES, buffered};
 use crate::{tls, unix};
 
 pub(super) struct Connections {
@@ -200,10 +200,11 @@ impl Connections {
                 stream
                     .set_nodelay(true)
                     .map_err(|error| self.unreachable(&error))?;
-                let stream = TlsConnector::from(self.tls.clone())
-                    .connect(tls::server_name(), stream)
+                let mut stream = TlsConnector::from(self.tls.clone())
+                    .connect(tls::server_name(), buffered(stream))
                     .await
                     .map_err(|error| self.tls_failed(error))?;
+                stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BYTES));
                 let peer = self.tls_peer(stream.get_ref().1)?;
                 (Stream::Tls(Box::new(stream.into())), peer)
             }

@@ -70,7 +70,8 @@ async fn heads_that_lie_are_refused(kind: Kind) {
     let beyond = (SHARD_BYTES_MAX + 1).to_string();
     let long_proof = (PROOF_BYTES_MAX + 1).to_string();
     let with_long_proof = (PROOF_BYTES_MAX + 6).to_string();
-    let cases: [(&str, &[(&str, &str)], Refusal); 9] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Refusal);
+    let cases: [Case<'_>; 9] = [
         (
             "no length",
             &[(PROOF_LENGTH, "0"), (TAG, "0:0")],

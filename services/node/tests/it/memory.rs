@@ -1,5 +1,10 @@
 //! A store in memory whose faults the test chooses; also what the hop benchmark serves from, to leave the disk out.
 
+#![allow(
+    dead_code,
+    reason = "the tests and the benchmark each use a part of it"
+)]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,12 +72,10 @@ impl Memory {
         }
     }
 
-    #[allow(dead_code, reason = "the benchmark chooses no faults")]
     pub fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    #[allow(dead_code, reason = "the benchmark asks over the wire")]
     pub fn holds(&self, cid: &Cid) -> bool {
         self.state().shards.contains_key(cid)
     }
