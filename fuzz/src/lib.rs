@@ -8,8 +8,14 @@
 //! This crate holds no decoder of its own.
 
 mod canary;
+mod chunks;
+mod fixed;
 mod ids;
+mod keys;
 mod layout;
+mod records;
+mod requests;
+mod segments;
 
 /// A decoder under test.
 #[derive(Clone, Copy)]
@@ -27,6 +33,24 @@ pub const TARGETS: &[Target] = &[
     canary::CANARY,
     ids::CID,
     ids::NAMES,
+    keys::IDENTITY_FILE,
+    keys::SEED_TEXT,
+    keys::RECEIVER_KEY,
+    keys::WRAP,
+    keys::RECOVERY_RECORD,
+    chunks::CHUNK_PROOF,
+    chunks::CHUNK_OPEN,
+    records::MANIFEST,
+    records::MANIFEST_PAGE,
+    records::BUCKET_RECORD,
+    records::BUCKET_KEY_RECORD,
+    records::ENTRY,
+    records::VERSION_RECORD,
+    records::SMALL_RECORD,
+    requests::HTTP_SIGNATURE,
+    requests::TOKEN,
+    requests::REST_BODY,
+    segments::SHARD_SEGMENT,
     layout::LAYOUT_RECORD,
     layout::SMALL_COPY,
     layout::READ_PIECES,

@@ -1,0 +1,4 @@
+//! libFuzzer program of the target `chunk_open`; the target itself is in the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::run("chunk_open", input));
