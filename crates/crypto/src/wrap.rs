@@ -377,7 +377,8 @@ impl UnwrapWith for Identity {
 pub struct Passphrase<'a> {
     /// The passphrase.
     pub bytes: &'a [u8],
-    /// Costs of new wraps: memory in KiB, passes, lanes; `None` for the recommended ones.
+    /// Costs of new wraps: memory in KiB, passes, lanes; the recommended ones where there are none or they are out of
+    /// bounds.
     pub costs: Option<(u32, u32, u32)>,
 }
 
