@@ -34,6 +34,10 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 trait Engine: Send + Sync {
     /// Returns once the shard is durable.
     fn put(&self, cid: Cid, body: Bytes) -> Result<(), Failure>;
+    /// What an idle node would do before it stops.
+    fn settle(&self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Bytes that were read; `None` where the engine only writes.
     fn get(&self, cid: &Cid) -> Result<Option<usize>, Failure>;
 }
@@ -42,8 +46,19 @@ fn main() -> Result<(), Failure> {
     let options = Options::parse()?;
     println!(
         "{:<10} {:>9} {:>8} {:>7} {:>8} {:>8} {:>8} {:>7} {:>7} {:>9} {:>9} {:>8} {:>8}",
-        "engine", "bytes", "MB", "MB/s", "put/s", "p50 us", "p99 us", "last/1", "written", "cpu s/GB", "get/s",
-        "get MB/s", "open ms"
+        "engine",
+        "bytes",
+        "MB",
+        "MB/s",
+        "put/s",
+        "p50 us",
+        "p99 us",
+        "last/1",
+        "written",
+        "cpu s/GB",
+        "get/s",
+        "get MB/s",
+        "open ms"
     );
     for _ in 0..options.rounds {
         for workload in &options.workloads {
@@ -89,7 +104,9 @@ impl Options {
             if name == "--bench" {
                 continue;
             }
-            let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} wants a value"))?;
             match name.as_str() {
                 "--engines" => options.engines = value.split(',').map(String::from).collect(),
                 "--shard-bytes" => shard_bytes = Some(size(&value)?),
@@ -104,11 +121,20 @@ impl Options {
         }
         options.workloads = match shard_bytes {
             Some(shard_bytes) => {
-                vec![Workload { shard_bytes, total_bytes: total_bytes.unwrap_or(64 << 20) }]
+                vec![Workload {
+                    shard_bytes,
+                    total_bytes: total_bytes.unwrap_or(64 << 20),
+                }]
             }
             None => vec![
-                Workload { shard_bytes: 419_431, total_bytes: total_bytes.unwrap_or(64 << 20) },
-                Workload { shard_bytes: 4_096, total_bytes: total_bytes.unwrap_or(64 << 20) / 8 },
+                Workload {
+                    shard_bytes: 419_431,
+                    total_bytes: total_bytes.unwrap_or(64 << 20),
+                },
+                Workload {
+                    shard_bytes: 4_096,
+                    total_bytes: total_bytes.unwrap_or(64 << 20) / 8,
+                },
             ],
         };
         Ok(options)
@@ -128,7 +154,9 @@ fn size(text: &str) -> Result<u64, Failure> {
 
 fn open(engine: &str, dir: &Path) -> Result<Arc<dyn Engine>, Failure> {
     Ok(match engine {
-        "segments" => Arc::new(Segments(ShardStore::open(StoreConfig::new(dir), TimestampMs(0))?.0)),
+        "segments" => Arc::new(Segments(
+            ShardStore::open(StoreConfig::new(dir), TimestampMs(0))?.0,
+        )),
         "fjall" => {
             let sink = Fjall::open(dir)?;
             let keyspace = sink.keyspace.clone();
@@ -144,10 +172,14 @@ fn open(engine: &str, dir: &Path) -> Result<Arc<dyn Engine>, Failure> {
 
 /// Prints one line.
 fn measure(name: &str, workload: Workload, options: &Options) -> Result<(), Failure> {
-    let dir = options.dir.join(format!("strongroom-engines-{}", std::process::id()));
+    let dir = options
+        .dir
+        .join(format!("strongroom-engines-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
     let _cleanup = Cleanup(&dir);
-    let dirs: Vec<PathBuf> = (0..options.stores).map(|store| dir.join(store.to_string())).collect();
+    let dirs: Vec<PathBuf> = (0..options.stores)
+        .map(|store| dir.join(store.to_string()))
+        .collect();
     let mut engines = Vec::new();
     for dir in &dirs {
         fs::create_dir_all(dir)?;
@@ -163,14 +195,24 @@ fn measure(name: &str, workload: Workload, options: &Options) -> Result<(), Fail
     // How the last fifth went compared with the first: does it keep its rate?
     let fifth = latencies.len() / 5;
     let mean = |part: &[Duration]| part.iter().sum::<Duration>().as_secs_f64();
-    let slowdown = match (latencies.get(..fifth), latencies.get(latencies.len() - fifth..)) {
+    let slowdown = match (
+        latencies.get(..fifth),
+        latencies.get(latencies.len() - fifth..),
+    ) {
         (Some(first), Some(last)) if fifth > 0 => mean(first) / mean(last),
         _ => 1.0,
     };
     latencies.sort_unstable();
-    let at = |share: usize| latencies.get(latencies.len() * share / 100).map_or(0, Duration::as_micros);
+    let at = |share: usize| {
+        latencies
+            .get(latencies.len() * share / 100)
+            .map_or(0, Duration::as_micros)
+    };
     let bytes = float(count * workload.shard_bytes);
     let (gets, get_bytes) = get_all(&engines, &kept, options.gets)?;
+    for engine in &engines {
+        engine.settle()?;
+    }
     drop(engines);
     let begun = Instant::now();
     for dir in &dirs {
@@ -259,7 +301,11 @@ fn put_all(
 }
 
 /// Gets in an order that jumps about; returns gets and bytes per second, or zeros.
-fn get_all(engines: &[Arc<dyn Engine>], cids: &[(usize, Cid)], count: u64) -> Result<(f64, f64), Failure> {
+fn get_all(
+    engines: &[Arc<dyn Engine>],
+    cids: &[(usize, Cid)],
+    count: u64,
+) -> Result<(f64, f64), Failure> {
     let begun = Instant::now();
     let mut bytes = 0;
     for number in 0..count {
@@ -284,15 +330,24 @@ fn float(number: u64) -> f64 {
 fn cpu_seconds() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no command in stat")?;
-    let mut ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    let (user, system) = (ticks.next().ok_or("no utime")??, ticks.next().ok_or("no stime")??);
+    let mut ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>);
+    let (user, system) = (
+        ticks.next().ok_or("no utime")??,
+        ticks.next().ok_or("no stime")??,
+    );
     Ok((user + system) / 100.0)
 }
 
 /// Bytes that this process made the disk write.
 fn written_bytes() -> Result<u64, Failure> {
     let io = fs::read_to_string("/proc/self/io")?;
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
     Ok(line.ok_or("no write_bytes")?.parse()?)
 }
 
@@ -301,6 +356,11 @@ struct Segments(ShardStore);
 impl Engine for Segments {
     fn put(&self, cid: Cid, body: Bytes) -> Result<(), Failure> {
         block_on(self.0.put(cid, ShardTag::Chunk, Bytes::new(), vec![body]))?;
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<(), Failure> {
+        while self.0.maintain(TimestampMs(0))?.more {}
         Ok(())
     }
 
@@ -337,7 +397,11 @@ impl Drained {
                 }
             }
         });
-        Self { queue: Some(queue), writer: Some(writer), keyspace }
+        Self {
+            queue: Some(queue),
+            writer: Some(writer),
+            keyspace,
+        }
     }
 }
 
@@ -356,12 +420,17 @@ impl Engine for Drained {
             return Err("wrong bytes".into());
         }
         let (reply, answer) = mpsc::sync_channel(1);
-        self.queue.as_ref().ok_or("closed")?.send((cid, body, reply))?;
+        self.queue
+            .as_ref()
+            .ok_or("closed")?
+            .send((cid, body, reply))?;
         Ok(answer.recv()??)
     }
 
     fn get(&self, cid: &Cid) -> Result<Option<usize>, Failure> {
-        let Some(keyspace) = &self.keyspace else { return Ok(None) };
+        let Some(keyspace) = &self.keyspace else {
+            return Ok(None);
+        };
         let value = keyspace.get(cid.digest())?.ok_or("a shard is missing")?;
         Ok(Some(value.len()))
     }
@@ -377,7 +446,8 @@ impl Fjall {
         // Values are ciphertext: nothing is compressed (the features for it are off). The rest is as it comes.
         let database = Database::builder(dir).open()?;
         let keyspace = database.keyspace("shards", || {
-            KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()))
+            KeyspaceCreateOptions::default()
+                .with_kv_separation(Some(KvSeparationOptions::default()))
         })?;
         Ok(Self { database, keyspace })
     }
@@ -385,7 +455,10 @@ impl Fjall {
 
 impl Sink for Fjall {
     fn commit(&mut self, batch: &[Waiting]) -> Result<(), Failure> {
-        let mut write = self.database.batch().durability(Some(PersistMode::SyncData));
+        let mut write = self
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncData));
         for (cid, body, _) in batch {
             write.insert(&self.keyspace, cid.digest(), &body[..]);
         }
@@ -421,7 +494,14 @@ impl Raw {
     const RECYCLED: u64 = 4;
 
     fn new(dir: &Path, how: Preallocation) -> Result<Self, Failure> {
-        let raw = Self { dir: dir.into(), how, file: None, number: 0, offset: 0, ready: 0 };
+        let raw = Self {
+            dir: dir.into(),
+            how,
+            file: None,
+            number: 0,
+            offset: 0,
+            ready: 0,
+        };
         if how == Preallocation::Recycled {
             let zeros = vec![0; 1 << 20];
             for number in 0..Self::RECYCLED {
@@ -445,11 +525,18 @@ impl Raw {
             _ => self.number,
         };
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(self.how != Preallocation::Recycled);
+        options
+            .write(true)
+            .create(true)
+            .truncate(self.how != Preallocation::Recycled);
         self.file = Some(options.open(self.path(number))?);
         self.number += 1;
         self.offset = 0;
-        self.ready = if self.how == Preallocation::Recycled { SEGMENT_BYTES } else { 0 };
+        self.ready = if self.how == Preallocation::Recycled {
+            SEGMENT_BYTES
+        } else {
+            0
+        };
         Ok(())
     }
 }
@@ -476,7 +563,10 @@ impl Sink for Raw {
             }
             self.ready += Self::STEP;
         }
-        let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|(_, body, _)| IoSlice::new(body)).collect();
+        let mut slices: Vec<IoSlice<'_>> = batch
+            .iter()
+            .map(|(_, body, _)| IoSlice::new(body))
+            .collect();
         let mut slices = slices.as_mut_slice();
         while !slices.is_empty() {
             let written = rustix::io::pwritev(file, slices, self.offset)?;

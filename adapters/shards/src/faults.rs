@@ -71,7 +71,11 @@ impl Faults {
         drop(lock(&self.sync_gate));
         self.sync_waiting.fetch_sub(1, SeqCst);
         self.change()?;
-        if self.sync_fails.load(SeqCst) { Err(Errno::IO.into()) } else { Ok(()) }
+        if self.sync_fails.load(SeqCst) {
+            Err(Errno::IO.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -87,7 +91,10 @@ impl Disk for FaultyDisk {
         if mode != Mode::Read {
             self.0.change()?;
         }
-        Ok(Arc::new(FaultyFile(OsDisk.open(path, mode)?, Arc::clone(&self.0))))
+        Ok(Arc::new(FaultyFile(
+            OsDisk.open(path, mode)?,
+            Arc::clone(&self.0),
+        )))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -129,22 +136,34 @@ impl DiskFile for FaultyFile {
 
     fn write(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.1.change()?;
-        let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let whole: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
         let budget = self.1.write_budget.load(SeqCst);
         if budget == 0 {
             return Err(Errno::NOSPC.into());
         }
-        let len = whole.len().min(self.1.write_max.load(SeqCst)).min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let len = whole
+            .len()
+            .min(self.1.write_max.load(SeqCst))
+            .min(usize::try_from(budget).unwrap_or(usize::MAX));
         let written = self.0.write(&[IoSlice::new(&whole[..len])], offset)?;
         if budget != u64::MAX {
-            self.1.write_budget.fetch_sub(u64::try_from(written).unwrap(), SeqCst);
+            self.1
+                .write_budget
+                .fetch_sub(u64::try_from(written).unwrap(), SeqCst);
         }
         Ok(written)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.1.sync()?;
-        if self.1.sync_skipped.load(SeqCst) { Ok(()) } else { self.0.sync_data() }
+        if self.1.sync_skipped.load(SeqCst) {
+            Ok(())
+        } else {
+            self.0.sync_data()
+        }
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -182,7 +201,10 @@ fn open(dir: &Path, faults: &Arc<Faults>) -> (ShardStore, RecoveryReport) {
 
 fn data(seed: u8, len: usize) -> Bytes {
     let mut out = vec![0; len];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut out);
+    blake3::Hasher::new()
+        .update(&[seed])
+        .finalize_xof()
+        .fill(&mut out);
     out.into()
 }
 
@@ -207,7 +229,12 @@ fn begin_put(
     store: &ShardStore,
     body: &Bytes,
 ) -> Pin<Box<dyn Future<Output = Result<Stored, WriteError>>>> {
-    Box::pin(store.put(Cid::of_raw(body), ShardTag::Chunk, data(1, 5), vec![body.clone()]))
+    Box::pin(store.put(
+        Cid::of_raw(body),
+        ShardTag::Chunk,
+        data(1, 5),
+        vec![body.clone()],
+    ))
 }
 
 fn put(store: &ShardStore, body: &Bytes) -> Result<Stored, WriteError> {
@@ -224,7 +251,9 @@ fn served(store: &ShardStore, body: &Bytes) -> bool {
 
 /// A folder in memory where there is one: thousands of stores are opened in these.
 fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 /// A copy of a store's files as they are now, as a crash would leave them.
@@ -246,13 +275,25 @@ fn a_failed_sync_stops_all_writes_for_good_and_no_reads() {
     let [good, lost, later] = [1, 2, 3].map(|seed| data(seed, 900));
     put(&store, &good).unwrap();
     faults.sync_fails.store(true, SeqCst);
-    assert!(matches!(put(&store, &lost), Err(WriteError::Poisoned { .. })));
+    assert!(matches!(
+        put(&store, &lost),
+        Err(WriteError::Poisoned { .. })
+    ));
     faults.sync_fails.store(false, SeqCst);
     let refused = put(&store, &later).unwrap_err();
-    assert!(matches!(&refused, WriteError::Poisoned { reason } if reason.contains("cannot sync")), "{refused}");
+    assert!(
+        matches!(&refused, WriteError::Poisoned { reason } if reason.contains("cannot sync")),
+        "{refused}"
+    );
     let cid = Cid::of_raw(&good);
-    assert!(matches!(store.delete(&cid, TimestampMs(1)), Err(WriteError::Poisoned { .. })));
-    assert!(matches!(store.maintain(TimestampMs(1)), Err(WriteError::Poisoned { .. })));
+    assert!(matches!(
+        store.delete(&cid, TimestampMs(1)),
+        Err(WriteError::Poisoned { .. })
+    ));
+    assert!(matches!(
+        store.maintain(TimestampMs(1)),
+        Err(WriteError::Poisoned { .. })
+    ));
     assert!(served(&store, &good) && !served(&store, &lost));
     assert_eq!(store.verify(&cid).unwrap(), Verified::Intact);
     let stats = store.stats();
@@ -262,7 +303,10 @@ fn a_failed_sync_stops_all_writes_for_good_and_no_reads() {
     faults.sync_fails.store(true, SeqCst);
     let (store, _) = open(dir.path(), &faults);
     assert!(served(&store, &good) && store.stats().poisoned.is_some());
-    assert!(matches!(put(&store, &later), Err(WriteError::Poisoned { .. })));
+    assert!(matches!(
+        put(&store, &later),
+        Err(WriteError::Poisoned { .. })
+    ));
     drop(store);
     faults.sync_fails.store(false, SeqCst);
     let (store, _) = open(dir.path(), &faults);
@@ -280,7 +324,16 @@ fn a_full_disk_is_refused_before_it_is_full_and_deleting_still_works() {
     faults.free_bytes.store(RESERVE + 1_000, SeqCst);
     let before = store.stats();
     let refused = put(&store, &second).unwrap_err();
-    assert!(matches!(refused, WriteError::DiskFull { reserve_bytes: RESERVE, .. }), "{refused}");
+    assert!(
+        matches!(
+            refused,
+            WriteError::DiskFull {
+                reserve_bytes: RESERVE,
+                ..
+            }
+        ),
+        "{refused}"
+    );
     assert_eq!(store.stats().bytes_written, before.bytes_written);
     assert!(served(&store, &first));
     faults.free_bytes.store(RESERVE - 1, SeqCst);
@@ -297,13 +350,20 @@ fn preallocation_that_fails_for_space_refuses_the_put_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::new();
     let (store, _) = open(dir.path(), &faults);
-    faults.allocate_errno.store(Errno::NOSPC.raw_os_error(), SeqCst);
+    faults
+        .allocate_errno
+        .store(Errno::NOSPC.raw_os_error(), SeqCst);
     let body = data(1, 30_000);
-    assert!(matches!(put(&store, &body), Err(WriteError::DiskFull { .. })));
+    assert!(matches!(
+        put(&store, &body),
+        Err(WriteError::DiskFull { .. })
+    ));
     faults.allocate_errno.store(0, SeqCst);
     put(&store, &body).unwrap();
     // A disk that cannot preallocate at all is written without.
-    faults.allocate_errno.store(Errno::OPNOTSUPP.raw_os_error(), SeqCst);
+    faults
+        .allocate_errno
+        .store(Errno::OPNOTSUPP.raw_os_error(), SeqCst);
     let bodies = [2, 3, 4].map(|seed| data(seed, 40_000));
     for body in &bodies {
         put(&store, body).unwrap();
@@ -343,14 +403,23 @@ fn what_a_failed_write_left_behind_never_comes_back() {
         faults.write_budget.store(budget, SeqCst);
         drop(gate);
         wait(blocker).unwrap();
-        assert!(matches!(wait(failing), Err(WriteError::DiskFull { .. })), "{budget}");
-        assert!(matches!(deleting.join().unwrap(), Err(WriteError::DiskFull { .. })), "{budget}");
+        assert!(
+            matches!(wait(failing), Err(WriteError::DiskFull { .. })),
+            "{budget}"
+        );
+        assert!(
+            matches!(deleting.join().unwrap(), Err(WriteError::DiskFull { .. })),
+            "{budget}"
+        );
         faults.write_budget.store(u64::MAX, SeqCst);
         let third = data(3, 0);
         put(&store, &third).unwrap();
         drop(store);
         let (store, report) = open(dir.path(), &faults);
-        assert!(served(&store, &first) && served(&store, &third) && !served(&store, &second), "{budget}");
+        assert!(
+            served(&store, &first) && served(&store, &third) && !served(&store, &second),
+            "{budget}"
+        );
         assert_eq!(report.damaged_segments, 0);
     }
 }
@@ -364,8 +433,14 @@ fn a_disk_that_turns_read_only_is_served_from_and_written_again_when_it_can_be()
     put(&store, &first).unwrap();
     faults.errno.store(Errno::ROFS.raw_os_error(), SeqCst);
     for _ in 0..2 {
-        assert!(matches!(put(&store, &second), Err(WriteError::ReadOnly { .. })));
-        assert!(matches!(store.maintain(TimestampMs(1)), Err(WriteError::ReadOnly { .. })));
+        assert!(matches!(
+            put(&store, &second),
+            Err(WriteError::ReadOnly { .. })
+        ));
+        assert!(matches!(
+            store.maintain(TimestampMs(1)),
+            Err(WriteError::ReadOnly { .. })
+        ));
     }
     assert!(served(&store, &first) && !served(&store, &second));
     let stats = store.stats();
@@ -375,7 +450,10 @@ fn a_disk_that_turns_read_only_is_served_from_and_written_again_when_it_can_be()
     let (store, report) = open(dir.path(), &faults);
     assert_eq!(report.shards, 1);
     assert!(served(&store, &first));
-    assert!(matches!(put(&store, &second), Err(WriteError::ReadOnly { .. })));
+    assert!(matches!(
+        put(&store, &second),
+        Err(WriteError::ReadOnly { .. })
+    ));
     faults.errno.store(0, SeqCst);
     store.maintain(TimestampMs(1)).unwrap();
     put(&store, &second).unwrap();
@@ -417,7 +495,10 @@ fn a_put_beyond_the_queues_bytes_waits() {
     assert!(store.shared().queue.waiting() <= 2);
     std::thread::sleep(Duration::from_millis(20));
     assert!(poll(puts[2].as_mut()).is_pending());
-    assert_eq!(store.has(&bodies.each_ref().map(|body| Cid::of_raw(body))), [false; 3]);
+    assert_eq!(
+        store.has(&bodies.each_ref().map(|body| Cid::of_raw(body))),
+        [false; 3]
+    );
     drop(gate);
     for put in puts {
         wait(put).unwrap();
@@ -438,10 +519,20 @@ fn small_log(dir: &Path) -> ([Bytes; 3], [u64; 5]) {
         put(&store, body).unwrap();
         *mark = end();
     }
-    assert!(store.delete(&Cid::of_raw(&bodies[1]), TimestampMs(5)).unwrap());
+    assert!(
+        store
+            .delete(&Cid::of_raw(&bodies[1]), TimestampMs(5))
+            .unwrap()
+    );
     ends[3] = end();
     let tag = ShardTag::Recovery { epoch: 4 };
-    wait(store.put(Cid::of_raw(&bodies[2]), tag, Bytes::new(), vec![bodies[2].clone()])).unwrap();
+    wait(store.put(
+        Cid::of_raw(&bodies[2]),
+        tag,
+        Bytes::new(),
+        vec![bodies[2].clone()],
+    ))
+    .unwrap();
     ends[4] = end();
     (bodies, ends)
 }
@@ -479,12 +570,19 @@ fn a_log_torn_at_any_byte_keeps_everything_before() {
             }
             if whole(ends[2]) {
                 assert!(served(&store, &bodies[2]), "{context}");
-                let recovery = store.list(None, None, 9).iter().any(|(_, tag, _)| *tag != ShardTag::Chunk);
+                let recovery = store
+                    .list(None, None, 9)
+                    .iter()
+                    .any(|(_, tag, _)| *tag != ShardTag::Chunk);
                 assert_eq!(recovery, whole(ends[4]), "{context}");
             }
             assert_eq!(report.damaged_segments, 0, "{context}");
             for body in &bodies {
-                assert_ne!(store.verify(&Cid::of_raw(body)).unwrap(), Verified::Corrupt, "{context}");
+                assert_ne!(
+                    store.verify(&Cid::of_raw(body)).unwrap(),
+                    Verified::Corrupt,
+                    "{context}"
+                );
             }
             // What was dropped can be put again, and then a second opening finds all. (Not at every byte: that only
             // costs time.)
@@ -523,7 +621,8 @@ fn a_byte_that_rots_costs_its_own_record_only() {
             let verified = store.verify(&cid).unwrap();
             if hit {
                 // Found, gone, or only padding; never believed when it is wrong.
-                if let (Verified::Intact, Ok(Some(shard))) = (verified, store.get(&cid, None, true)) {
+                if let (Verified::Intact, Ok(Some(shard))) = (verified, store.get(&cid, None, true))
+                {
                     assert_eq!(shard.body, body, "byte {at}");
                 }
             } else if trashed {
@@ -573,7 +672,11 @@ fn a_last_batch_that_reached_the_disk_in_pieces_is_no_damage() {
         std::fs::write(copied.path().join("data/00000001.seg"), torn).unwrap();
         for _ in 0..2 {
             let (store, report) = open(copied.path(), &faults);
-            assert_eq!((report.shards, report.damaged_segments), (3, 0), "{missing:?}");
+            assert_eq!(
+                (report.shards, report.damaged_segments),
+                (3, 0),
+                "{missing:?}"
+            );
             assert!(served(&store, &bodies[0]) && !served(&store, &bodies[2]));
         }
         let (store, _) = open(copied.path(), &faults);

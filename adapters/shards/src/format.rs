@@ -358,7 +358,10 @@ pub(crate) fn decode_anything(bytes: &[u8]) {
     let _ = SegmentHeader::decode(bytes);
     let _ = Record::decode(bytes, &key);
     if let Some(record) = Record::decode_middle(bytes) {
-        assert!(record.size() >= RECORD_HEADER_BYTES, "a record smaller than its header");
+        assert!(
+            record.size() >= RECORD_HEADER_BYTES,
+            "a record smaller than its header"
+        );
         let again = Record::decode(&record.encode(&key), &key);
         assert_eq!(again, Some(record), "a record that does not read back");
     }

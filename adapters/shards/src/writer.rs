@@ -248,10 +248,10 @@ impl Writer {
 
     /// The active segment takes no more records.
     fn seal(&mut self) {
-        if let Some(active) = self.active.take() {
-            if let Some(slot) = write(&self.shared.state).segments.get_mut(&active.id) {
-                slot.sealed = true;
-            }
+        if let Some(active) = self.active.take()
+            && let Some(slot) = write(&self.shared.state).segments.get_mut(&active.id)
+        {
+            slot.sealed = true;
         }
     }
 

@@ -36,7 +36,11 @@ fn content(seed: u64) -> Bytes {
 }
 
 fn child_config(dir: &Path) -> StoreConfig {
-    StoreConfig { segment_bytes: 1 << 20, preallocate_bytes: 256 << 10, ..config(dir) }
+    StoreConfig {
+        segment_bytes: 1 << 20,
+        preallocate_bytes: 256 << 10,
+        ..config(dir)
+    }
 }
 
 /// Writes one line at once, so that a kill leaves no mixture.
@@ -49,7 +53,9 @@ fn say(word: &str, seed: u64) {
 #[test]
 #[ignore = "started by the kill test, never by hand"]
 fn child() {
-    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+    let Some(dir) = std::env::var_os(CHILD_DIR) else {
+        return;
+    };
     let first: u64 = std::env::var(CHILD_FIRST).unwrap().parse().unwrap();
     let (store, _) = open(child_config(Path::new(&dir)));
     let next = AtomicU64::new(first);
@@ -110,7 +116,9 @@ fn killed_at_any_moment_it_keeps_every_acknowledged_shard() {
             let mut seen = Vec::new();
             for line in output.lines() {
                 let line = line.unwrap();
-                let Some((word, number)) = line.split_once(' ') else { continue };
+                let Some((word, number)) = line.split_once(' ') else {
+                    continue;
+                };
                 let fate = match word {
                     "put" => Fate::Put,
                     "deleting" => Fate::Deleting,
@@ -124,13 +132,21 @@ fn killed_at_any_moment_it_keeps_every_acknowledged_shard() {
             }
             seen
         });
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_micros(150_000 + random % 350_000));
-        assert!(child.try_wait().unwrap().is_none(), "the child ended by itself in round {round}");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the child ended by itself in round {round}"
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         let seen = reader.join().unwrap();
-        assert!(!seen.is_empty(), "nothing was acknowledged in round {round}");
+        assert!(
+            !seen.is_empty(),
+            "nothing was acknowledged in round {round}"
+        );
         fates.extend(seen);
 
         let (store, report) = open(child_config(dir.path()));
@@ -141,16 +157,28 @@ fn killed_at_any_moment_it_keeps_every_acknowledged_shard() {
             let verified = store.verify(&cid).unwrap();
             match fate {
                 Fate::Put => {
-                    assert_eq!(verified, Verified::Intact, "round {round}: shard {number}, {report:?}");
+                    assert_eq!(
+                        verified,
+                        Verified::Intact,
+                        "round {round}: shard {number}, {report:?}"
+                    );
                     assert_eq!(body(&store, &cid), Some(data));
                 }
-                Fate::Deleting => assert_ne!(verified, Verified::Corrupt, "round {round}: shard {number}"),
-                Fate::Deleted => assert_eq!(verified, Verified::Missing, "round {round}: shard {number}"),
+                Fate::Deleting => {
+                    assert_ne!(verified, Verified::Corrupt, "round {round}: shard {number}")
+                }
+                Fate::Deleted => {
+                    assert_eq!(verified, Verified::Missing, "round {round}: shard {number}")
+                }
             }
         }
         // What is there without an acknowledgement is whole too.
         for (cid, _, _) in store.list(None, None, usize::MAX) {
-            assert_eq!(store.verify(&cid).unwrap(), Verified::Intact, "round {round}");
+            assert_eq!(
+                store.verify(&cid).unwrap(),
+                Verified::Intact,
+                "round {round}"
+            );
         }
         while store.maintain(TimestampMs(u64::MAX)).unwrap().more {}
     }

@@ -170,25 +170,42 @@ fn a_deleted_shard_can_be_restored_until_its_retention_has_passed() {
     let cid = put(&store, &data);
     assert!(store.delete(&cid, TimestampMs(DAY_MS)).unwrap());
     assert!(!store.delete(&cid, TimestampMs(DAY_MS)).unwrap());
-    assert_eq!((body(&store, &cid), store.has(&[cid]), store.list(None, None, 9)), (None, vec![false], vec![]));
+    assert_eq!(
+        (
+            body(&store, &cid),
+            store.has(&[cid]),
+            store.list(None, None, 9)
+        ),
+        (None, vec![false], vec![])
+    );
     assert_eq!(store.verify(&cid).unwrap(), Verified::Missing);
     assert_eq!((store.stats().shards, store.stats().trashed), (0, 1));
     assert!(store.restore(&cid).unwrap());
     assert!(!store.restore(&cid).unwrap());
     assert_eq!(body(&store, &cid), Some(data.clone()));
     assert!(store.delete(&cid, TimestampMs(2 * DAY_MS)).unwrap());
-    assert_eq!(store.maintain(TimestampMs(9 * DAY_MS - 1)).unwrap().purged, 0);
+    assert_eq!(
+        store.maintain(TimestampMs(9 * DAY_MS - 1)).unwrap().purged,
+        0
+    );
     drop(store);
     let (store, report) = open(config(dir.path()));
     assert_eq!((report.shards, report.trashed), (0, 1));
     assert_eq!(store.maintain(TimestampMs(9 * DAY_MS)).unwrap().purged, 1);
     assert!(!store.restore(&cid).unwrap());
-    assert!(!store.delete(&Cid::of_raw(b"never stored"), TimestampMs(0)).unwrap());
+    assert!(
+        !store
+            .delete(&Cid::of_raw(b"never stored"), TimestampMs(0))
+            .unwrap()
+    );
     drop(store);
     let (store, report) = open(config(dir.path()));
     assert_eq!((report.shards, report.trashed), (0, 0));
     // And it can come again.
-    assert_eq!(put_tagged(&store, ShardTag::Chunk, &data).unwrap(), Stored::New);
+    assert_eq!(
+        put_tagged(&store, ShardTag::Chunk, &data).unwrap(),
+        Stored::New
+    );
     assert_eq!(body(&store, &cid), Some(data));
 }
 
@@ -199,7 +216,10 @@ fn a_put_of_a_trashed_shard_writes_it_anew_and_outlives_the_old_ones_purge() {
     let data = bytes(1, 5_000);
     let cid = put(&store, &data);
     store.delete(&cid, TimestampMs(1)).unwrap();
-    assert_eq!(put_tagged(&store, ShardTag::Chunk, &data).unwrap(), Stored::New);
+    assert_eq!(
+        put_tagged(&store, ShardTag::Chunk, &data).unwrap(),
+        Stored::New
+    );
     assert_eq!(store.maintain(TimestampMs(99 * DAY_MS)).unwrap().purged, 0);
     assert_eq!(body(&store, &cid), Some(data.clone()));
     // Deleted and purged, with the older record still on disk: neither may come back.
@@ -207,7 +227,10 @@ fn a_put_of_a_trashed_shard_writes_it_anew_and_outlives_the_old_ones_purge() {
     assert_eq!(store.maintain(TimestampMs(99 * DAY_MS)).unwrap().purged, 1);
     drop(store);
     let (store, report) = open(config(dir.path()));
-    assert_eq!((report.shards, report.trashed, body(&store, &cid)), (0, 0, None));
+    assert_eq!(
+        (report.shards, report.trashed, body(&store, &cid)),
+        (0, 0, None)
+    );
 }
 
 #[test]
@@ -238,7 +261,10 @@ fn space_of_deleted_shards_is_won_back_recycled_and_never_shows_old_records() {
         for (cid, data) in &kept {
             assert_eq!(body(&store, cid).as_ref(), Some(data), "round {round}");
         }
-        assert!(store.has(&tombstones).iter().all(|there| !there), "round {round}");
+        assert!(
+            store.has(&tombstones).iter().all(|there| !there),
+            "round {round}"
+        );
     }
     assert!(recycled, "no segment was recycled");
     // 5 MB went through it; what is left is three shards, the active segment, the recycled ones and the trash of a
@@ -247,7 +273,10 @@ fn space_of_deleted_shards_is_won_back_recycled_and_never_shows_old_records() {
     assert_eq!(store.stats().trashed, 0);
     drop(store);
     // Tombstones and dead lists went with the segments.
-    let left: u64 = files(dir.path(), "dead").iter().map(|path| path.metadata().unwrap().len()).sum();
+    let left: u64 = files(dir.path(), "dead")
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
     assert!(left < 2_000, "{left} bytes of dead lists");
 }
 
@@ -286,14 +315,24 @@ fn many_short_segments_of_many_starts_are_joined() {
     assert_eq!(files(dir.path(), "seg").len(), 12);
     let (store, _) = open(config(dir.path()));
     while store.maintain(TimestampMs(0)).unwrap().more {}
-    assert!(store.stats().segments <= 5, "{} segments", store.stats().segments);
-    assert!(all.iter().all(|(cid, data)| body(&store, cid).as_ref() == Some(data)));
+    assert!(
+        store.stats().segments <= 5,
+        "{} segments",
+        store.stats().segments
+    );
+    assert!(
+        all.iter()
+            .all(|(cid, data)| body(&store, cid).as_ref() == Some(data))
+    );
 }
 
 #[test]
 fn one_maintenance_run_moves_no_more_than_its_budget() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(StoreConfig { maintain_bytes_max: 10_000, ..config(dir.path()) });
+    let (store, _) = open(StoreConfig {
+        maintain_bytes_max: 10_000,
+        ..config(dir.path())
+    });
     let all = fill(&store, 0..14);
     for (number, (cid, _)) in all.iter().enumerate() {
         if number % 7 > 2 {
@@ -312,7 +351,10 @@ fn one_maintenance_run_moves_no_more_than_its_budget() {
     }
     assert!(runs > 1);
     for (number, (cid, data)) in all.iter().enumerate() {
-        assert_eq!(body(&store, cid).as_ref(), (number % 7 <= 2).then_some(data));
+        assert_eq!(
+            body(&store, cid).as_ref(),
+            (number % 7 <= 2).then_some(data)
+        );
     }
 }
 
@@ -320,7 +362,10 @@ fn one_maintenance_run_moves_no_more_than_its_budget() {
 fn readers_get_right_bytes_while_segments_are_emptied_and_written_over() {
     let dir = tempfile::tempdir().unwrap();
     // One open file: every read meets a closed one now and then.
-    let (store, _) = open(StoreConfig { open_files_max: 1, ..config(dir.path()) });
+    let (store, _) = open(StoreConfig {
+        open_files_max: 1,
+        ..config(dir.path())
+    });
     let kept = fill(&store, 0..10);
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -383,17 +428,25 @@ fn listing_pages_through_all_shards_in_order_and_filters_by_tag() {
     let (mut listed, mut after) = (Vec::new(), None);
     loop {
         let page = store.list(after, None, 7);
-        let Some((last, _, _)) = page.last() else { break };
+        let Some((last, _, _)) = page.last() else {
+            break;
+        };
         after = Some(*last);
         assert!(page.len() <= 7);
         listed.extend(page);
     }
     assert_eq!(listed, want);
-    let filter = TagFilter { kind: TagKind::Small, epoch_below: Some(30) };
+    let filter = TagFilter {
+        kind: TagKind::Small,
+        epoch_below: Some(30),
+    };
     want.retain(|(_, tag, _)| matches!(tag, ShardTag::Small { epoch } if *epoch < 30));
     assert_eq!(store.list(None, Some(filter), 99), want);
     assert_eq!(store.list(Some(want[3].0), Some(filter), 99), want[4..]);
-    let filter = TagFilter { kind: TagKind::Chunk, epoch_below: None };
+    let filter = TagFilter {
+        kind: TagKind::Chunk,
+        epoch_below: None,
+    };
     assert_eq!(store.list(None, Some(filter), 99).len(), 20);
 }
 
@@ -435,10 +488,16 @@ fn bit_flips_are_found_by_scrub_and_verify_and_mended_by_a_put() {
     }
     assert_eq!((shards, &found), (20, &rotten));
     assert_eq!(store.verify(&rotten[0]).unwrap(), Verified::Corrupt);
-    assert!(matches!(store.get(&rotten[0], None, false), Err(ReadError::Corrupt { .. })));
+    assert!(matches!(
+        store.get(&rotten[0], None, false),
+        Err(ReadError::Corrupt { .. })
+    ));
     assert_eq!(store.has(&rotten), [false, false]);
     assert_eq!(store.stats().corrupt_found, 2);
-    assert_eq!(put_tagged(&store, ShardTag::Chunk, &all[3].1).unwrap(), Stored::New);
+    assert_eq!(
+        put_tagged(&store, ShardTag::Chunk, &all[3].1).unwrap(),
+        Stored::New
+    );
     assert_eq!(store.verify(&all[3].0).unwrap(), Verified::Intact);
     drop(store);
     let (store, _) = open(config(dir.path()));
@@ -456,7 +515,10 @@ fn compaction_never_carries_a_damaged_shard_on_as_if_it_were_sound() {
     }
     rot(dir.path(), &all[0].1);
     store.maintain(TimestampMs(8 * DAY_MS)).unwrap();
-    assert!(matches!(store.get(&all[0].0, None, false), Err(ReadError::Corrupt { .. })));
+    assert!(matches!(
+        store.get(&all[0].0, None, false),
+        Err(ReadError::Corrupt { .. })
+    ));
     // Its segment is kept until repair has replaced it.
     let before = store.stats().segments;
     put(&store, &all[0].1);
@@ -541,14 +603,24 @@ fn a_segment_of_a_newer_version_is_refused_and_left_alone() {
     content[56..64].copy_from_slice(&sum.as_bytes()[..8]);
     fs::write(&path, &content).unwrap();
     let refused = ShardStore::open(config(dir.path()), TimestampMs(0));
-    assert!(matches!(refused, Err(OpenError::Version { version: 2, known: 1, .. })));
+    assert!(matches!(
+        refused,
+        Err(OpenError::Version {
+            version: 2,
+            known: 1,
+            ..
+        })
+    ));
     assert_eq!(fs::read(&path).unwrap(), content);
 }
 
 #[test]
 fn a_capacity_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(StoreConfig { capacity_bytes: Some(200_000), ..config(dir.path()) });
+    let (store, _) = open(StoreConfig {
+        capacity_bytes: Some(200_000),
+        ..config(dir.path())
+    });
     let mut stored = 0u64;
     let refused = loop {
         match put_tagged(&store, ShardTag::Chunk, &bytes(stored, 9_000)) {
@@ -557,11 +629,24 @@ fn a_capacity_is_kept() {
         }
         assert!(stored < 40, "no end");
     };
-    assert!(matches!(refused, WriteError::CapacityReached { capacity_bytes: 200_000, .. }), "{refused}");
+    assert!(
+        matches!(
+            refused,
+            WriteError::CapacityReached {
+                capacity_bytes: 200_000,
+                ..
+            }
+        ),
+        "{refused}"
+    );
     assert!(stored > 15, "refused after {stored}");
     assert!(store.stats().segment_bytes <= 200_000);
     for seed in 0..stored {
-        assert!(store.delete(&Cid::of_raw(&bytes(seed, 9_000)), TimestampMs(0)).unwrap());
+        assert!(
+            store
+                .delete(&Cid::of_raw(&bytes(seed, 9_000)), TimestampMs(0))
+                .unwrap()
+        );
     }
     while store.maintain(TimestampMs(8 * DAY_MS)).unwrap().more {}
     put(&store, &bytes(999, 9_000));
@@ -584,19 +669,50 @@ fn the_fixture_of_version_1_opens() {
         fs::create_dir(dir.path().join(folder)).unwrap();
         for entry in fs::read_dir(from.join(folder)).unwrap() {
             let entry = entry.unwrap();
-            fs::copy(entry.path(), dir.path().join(folder).join(entry.file_name())).unwrap();
+            fs::copy(
+                entry.path(),
+                dir.path().join(folder).join(entry.file_name()),
+            )
+            .unwrap();
         }
     }
     let (store, report) = open(config(dir.path()));
-    assert_eq!((report.shards, report.trashed, report.damaged_segments), (3, 1, 0));
-    let first = store.get(&Cid::of_raw(&bytes(1, 1_000)), None, true).unwrap().unwrap();
-    assert_eq!((first.body, first.proof.unwrap()), (bytes(1, 1_000), bytes(1_000, 100)));
+    assert_eq!(
+        (report.shards, report.trashed, report.damaged_segments),
+        (3, 1, 0)
+    );
+    let first = store
+        .get(&Cid::of_raw(&bytes(1, 1_000)), None, true)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (first.body, first.proof.unwrap()),
+        (bytes(1, 1_000), bytes(1_000, 100))
+    );
     assert_eq!(first.tag, ShardTag::Small { epoch: 7 });
     let manifest = Cid::of(Codec::DagCbor, b"manifest");
-    assert_eq!(body(&store, &manifest), Some(Bytes::from_static(b"manifest")));
-    assert_eq!(store.list(None, Some(TagFilter { kind: TagKind::Recovery, epoch_below: None }), 9).len(), 1);
+    assert_eq!(
+        body(&store, &manifest),
+        Some(Bytes::from_static(b"manifest"))
+    );
+    assert_eq!(
+        store
+            .list(
+                None,
+                Some(TagFilter {
+                    kind: TagKind::Recovery,
+                    epoch_below: None
+                }),
+                9
+            )
+            .len(),
+        1
+    );
     assert!(store.restore(&Cid::of_raw(&bytes(2, 10))).unwrap());
-    assert_eq!(body(&store, &Cid::of_raw(&bytes(2, 10))), Some(bytes(2, 10)));
+    assert_eq!(
+        body(&store, &Cid::of_raw(&bytes(2, 10))),
+        Some(bytes(2, 10))
+    );
 }
 
 /// How the fixture was made: `cargo test -p shards --test it -- --ignored write_the_fixture`, in an empty folder.
@@ -611,8 +727,16 @@ fn write_the_fixture() {
     put_tagged(&store, ShardTag::Chunk, &bytes(3, 300)).unwrap();
     let manifest = Bytes::from_static(b"manifest");
     let cid = Cid::of(Codec::DagCbor, &manifest);
-    block_on(store.put(cid, ShardTag::Recovery { epoch: 2 }, Bytes::new(), vec![manifest])).unwrap();
-    store.delete(&Cid::of_raw(&bytes(2, 10)), TimestampMs(1_700_000_000_000)).unwrap();
+    block_on(store.put(
+        cid,
+        ShardTag::Recovery { epoch: 2 },
+        Bytes::new(),
+        vec![manifest],
+    ))
+    .unwrap();
+    store
+        .delete(&Cid::of_raw(&bytes(2, 10)), TimestampMs(1_700_000_000_000))
+        .unwrap();
     drop(store);
     open(config(&dir));
 }

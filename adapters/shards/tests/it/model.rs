@@ -15,18 +15,32 @@ const RETENTION_MS: u64 = 100;
 
 #[derive(Clone, Debug)]
 enum Action {
-    Put { key: u64, tag: ShardTag },
-    Delete { key: u64 },
-    Restore { key: u64 },
-    Get { key: u64, range: Range<u32> },
+    Put {
+        key: u64,
+        tag: ShardTag,
+    },
+    Delete {
+        key: u64,
+    },
+    Restore {
+        key: u64,
+    },
+    Get {
+        key: u64,
+        range: Range<u32>,
+    },
     /// Time passes, then maintenance runs until it has nothing more to do.
-    Maintain { after_ms: u64 },
+    Maintain {
+        after_ms: u64,
+    },
     Reopen,
 }
 
 /// Sizes from nothing to more than a segment.
 fn content(key: u64) -> Bytes {
-    let lens = [0, 1, 83, 900, 2_500, 4_096, 9_000, 20_000, 7, 300, 1_500, 3_000];
+    let lens = [
+        0, 1, 83, 900, 2_500, 4_096, 9_000, 20_000, 7, 300, 1_500, 3_000,
+    ];
     bytes(key, lens[usize::try_from(key).unwrap()])
 }
 
@@ -72,21 +86,35 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
             Action::Put { key, tag } => {
                 let body = content(key);
                 let put = store.put(Cid::of_raw(&body), tag, bytes(key, 40), vec![body]);
-                let there = model.get(&key).is_some_and(|known| known.trashed_at_ms.is_none());
+                let there = model
+                    .get(&key)
+                    .is_some_and(|known| known.trashed_at_ms.is_none());
                 let want = if there { Stored::Already } else { Stored::New };
                 prop_assert_eq!(block_on(put).unwrap(), want);
-                model.insert(key, Known { tag, trashed_at_ms: None });
+                model.insert(
+                    key,
+                    Known {
+                        tag,
+                        trashed_at_ms: None,
+                    },
+                );
             }
             Action::Delete { key } => {
-                let served = model.get_mut(&key).filter(|known| known.trashed_at_ms.is_none());
-                let deleted = store.delete(&Cid::of_raw(&content(key)), TimestampMs(now_ms)).unwrap();
+                let served = model
+                    .get_mut(&key)
+                    .filter(|known| known.trashed_at_ms.is_none());
+                let deleted = store
+                    .delete(&Cid::of_raw(&content(key)), TimestampMs(now_ms))
+                    .unwrap();
                 prop_assert_eq!(deleted, served.is_some());
                 if let Some(known) = served {
                     known.trashed_at_ms = Some(now_ms);
                 }
             }
             Action::Restore { key } => {
-                let trashed = model.get_mut(&key).filter(|known| known.trashed_at_ms.is_some());
+                let trashed = model
+                    .get_mut(&key)
+                    .filter(|known| known.trashed_at_ms.is_some());
                 let restored = store.restore(&Cid::of_raw(&content(key))).unwrap();
                 prop_assert_eq!(restored, trashed.is_some());
                 if let Some(known) = trashed {
@@ -97,7 +125,10 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
                 let body = content(key);
                 let [from, to] = [range.start, range.end].map(|at| usize::try_from(at).unwrap());
                 let got = store.get(&Cid::of_raw(&body), Some(range), false);
-                match model.get(&key).filter(|known| known.trashed_at_ms.is_none()) {
+                match model
+                    .get(&key)
+                    .filter(|known| known.trashed_at_ms.is_none())
+                {
                     None => prop_assert_eq!(got.unwrap(), None),
                     Some(_) if to > body.len() => prop_assert!(got.is_err()),
                     Some(_) => prop_assert_eq!(got.unwrap().unwrap().body, body.slice(from..to)),
@@ -117,8 +148,14 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
                 drop(store);
                 let report;
                 (store, report) = open(config());
-                let trashed = model.values().filter(|known| known.trashed_at_ms.is_some()).count();
-                prop_assert_eq!((report.shards, report.trashed), (model.len() - trashed, trashed));
+                let trashed = model
+                    .values()
+                    .filter(|known| known.trashed_at_ms.is_some())
+                    .count();
+                prop_assert_eq!(
+                    (report.shards, report.trashed),
+                    (model.len() - trashed, trashed)
+                );
                 prop_assert_eq!((report.torn_records, report.damaged_segments), (0, 0));
             }
         }
@@ -127,7 +164,9 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
         for key in 0..KEYS {
             let body = content(key);
             let cid = Cid::of_raw(&body);
-            let served = model.get(&key).filter(|known| known.trashed_at_ms.is_none());
+            let served = model
+                .get(&key)
+                .filter(|known| known.trashed_at_ms.is_none());
             let shard = store.get(&cid, None, true).unwrap();
             let verified = store.verify(&cid).unwrap();
             match served {
@@ -135,7 +174,10 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
                 Some(known) => {
                     let shard = shard.unwrap();
                     prop_assert_eq!((&shard.body, shard.tag), (&body, known.tag));
-                    prop_assert_eq!((shard.proof.unwrap(), verified), (bytes(key, 40), Verified::Intact));
+                    prop_assert_eq!(
+                        (shard.proof.unwrap(), verified),
+                        (bytes(key, 40), Verified::Intact)
+                    );
                     listed.push((cid, known.tag, u32::try_from(body.len()).unwrap()));
                 }
             }
@@ -144,7 +186,10 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
         prop_assert_eq!(store.list(None, None, 99), listed);
         let stats = store.stats();
         prop_assert_eq!(stats.shards + stats.trashed, model.len());
-        prop_assert_eq!((stats.live_bytes == 0, stats.trash_bytes == 0), (stats.shards == 0, stats.trashed == 0));
+        prop_assert_eq!(
+            (stats.live_bytes == 0, stats.trash_bytes == 0),
+            (stats.shards == 0, stats.trashed == 0)
+        );
     }
     Ok(())
 }
@@ -159,5 +204,9 @@ proptest! {
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("STRONGROOM_SOAK").is_some() { 2_000 } else { 40 }
+    if std::env::var_os("STRONGROOM_SOAK").is_some() {
+        2_000
+    } else {
+        40
+    }
 }
