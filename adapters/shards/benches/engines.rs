@@ -26,6 +26,9 @@ use domain::{Cid, ShardTag, TimestampMs};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use shards::{ShardStore, StoreConfig};
 
+/// A shard that was put, and into which store.
+type Placed = (usize, Cid);
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -255,7 +258,7 @@ fn put_all(
     workload: Workload,
     count: u64,
     in_flight: u64,
-) -> Result<(Vec<Duration>, Vec<(usize, Cid)>), Failure> {
+) -> Result<(Vec<Duration>, Vec<Placed>), Failure> {
     let template: Vec<u8> = {
         let mut bytes = vec![0; usize::try_from(workload.shard_bytes)?];
         blake3::Hasher::new().finalize_xof().fill(&mut bytes);
@@ -303,7 +306,7 @@ fn put_all(
 /// Gets in an order that jumps about; returns gets and bytes per second, or zeros.
 fn get_all(
     engines: &[Arc<dyn Engine>],
-    cids: &[(usize, Cid)],
+    cids: &[Placed],
     count: u64,
 ) -> Result<(f64, f64), Failure> {
     let begun = Instant::now();

@@ -24,6 +24,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod disk;
 mod error;
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn child() {
                     let cid = put(&store, &content(seed));
                     say("put", seed);
                     // Half of them go again.
-                    if seed % 2 == 0 {
+                    if seed.is_multiple_of(2) {
                         say("deleting", seed);
                         assert!(store.delete(&cid, TimestampMs(1)).unwrap());
                         say("deleted", seed);
