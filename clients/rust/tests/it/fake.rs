@@ -30,6 +30,9 @@ pub const DEPLOYMENT: DeploymentId = DeploymentId([0xd0; 32]);
 /// A stored version.
 #[derive(Clone)]
 pub struct Object {
+    /// As they were when it was stored, whatever is done to the record later.
+    pub version: VersionId,
+    pub key_id: String,
     pub record: Vec<u8>,
     pub manifest: Vec<u8>,
     pub pages: Vec<Vec<u8>>,
@@ -40,6 +43,19 @@ pub struct Object {
 }
 
 impl Object {
+    fn new(record: Vec<u8>, manifest: Vec<u8>) -> Self {
+        let decoded = VersionRecord::decode(&record).unwrap();
+        Self {
+            version: decoded.entry().version,
+            key_id: decoded.protection().unwrap().bucket_key.to_string(),
+            record,
+            manifest,
+            pages: Vec::new(),
+            small: None,
+            chunks: Vec::new(),
+        }
+    }
+
     pub fn entry(&self) -> Entry {
         (**VersionRecord::decode(&self.record).unwrap().entry()).clone()
     }
@@ -379,11 +395,8 @@ impl Store {
         let record = SmallRecord::decode(body).unwrap();
         let chunk = record.chunk().to_vec();
         let object = Object {
-            record: record.version().encode(),
-            manifest: record.manifest().to_vec(),
-            pages: Vec::new(),
             small: Some(chunk),
-            chunks: Vec::new(),
+            ..Object::new(record.version().encode(), record.manifest().to_vec())
         };
         self.insert(bucket, key, object)
     }
@@ -391,13 +404,11 @@ impl Store {
     fn object(&self, bucket: &str, key: &str, with_key: bool) -> Result<Reply, Code> {
         let name = (bucket.to_owned(), key.to_owned());
         let object = self.objects.get(&name).ok_or(Code::NotFound)?;
-        let record = VersionRecord::decode(&object.record).unwrap();
-        let id = record.protection().unwrap().bucket_key.to_string();
         let answer = ObjectAnswer {
             version_record: (&object.record[..]).into(),
             manifest: (&object.manifest[..]).into(),
             chunk: object.small.as_deref().map(Into::into),
-            bucket_key: with_key.then(|| (&self.keys[&id][..]).into()),
+            bucket_key: with_key.then(|| (&self.keys[&object.key_id][..]).into()),
             fully_placed: true,
         };
         raw(answer.encode())
@@ -406,16 +417,11 @@ impl Store {
     fn complete(&mut self, id: &str, body: &Bytes) -> Result<Reply, Code> {
         let complete = CompleteBody::decode(body).unwrap();
         let upload = self.uploads.get_mut(id).ok_or(Code::NotFound)?;
+        let pages = complete.pages.into_iter();
         let object = Object {
-            record: complete.version_record,
-            manifest: complete.manifest,
-            pages: complete
-                .pages
-                .into_iter()
-                .map(|page| page.into_vec())
-                .collect(),
-            small: None,
+            pages: pages.map(|page| page.into_vec()).collect(),
             chunks: upload.chunks.values().cloned().collect(),
+            ..Object::new(complete.version_record, complete.manifest)
         };
         upload.completed = Some(object.entry().version);
         let (bucket, key) = (upload.bucket.clone(), upload.key.clone());
@@ -425,7 +431,7 @@ impl Store {
     fn version(&self, version: &str) -> Result<&Object, Code> {
         self.objects
             .values()
-            .find(|object| object.entry().version.to_string() == version)
+            .find(|object| object.version.to_string() == version)
             .ok_or(Code::NotFound)
     }
 
@@ -468,8 +474,10 @@ impl Store {
         let copy = CopyBody::decode(body).unwrap();
         let source = self.version(&copy.source.to_string())?.clone();
         let object = Object {
-            record: copy.version_record,
-            ..source.clone()
+            pages: source.pages,
+            small: source.small,
+            chunks: source.chunks,
+            ..Object::new(copy.version_record, source.manifest)
         };
         let key = object.entry().name.as_str().to_owned();
         if let Some(tombstone) = copy.tombstone {

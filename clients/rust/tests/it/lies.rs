@@ -99,7 +99,7 @@ async fn a_mixture_of_two_objects_is_refused() {
             ..a.clone()
         },
         Object {
-            small: Some(b.chunks[0].1.clone()),
+            small: Some(b.chunks[1].1.clone()),
             ..a.clone()
         },
     ];

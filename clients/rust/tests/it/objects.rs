@@ -31,10 +31,13 @@ async fn objects_of_every_border_size_come_back_bit_for_bit() {
         let bytes = content(size, 1);
         let path = world.dir.path().join("source");
         std::fs::write(&path, &bytes).unwrap();
-        let from_file = world
+        let options = PutOptions::default();
+        let stored = world
             .client
-            .put_file(&bucket(), &name, &path, &PutOptions::default());
-        assert_eq!(from_file.await.unwrap().size_bytes, size as u64);
+            .put_file(&bucket(), &name, &path, &options)
+            .await
+            .unwrap();
+        assert_eq!(stored.size_bytes, size as u64);
         let (head, back) = reader
             .get_bytes(&bucket(), &name, ByteRange::All)
             .await
