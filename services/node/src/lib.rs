@@ -9,6 +9,8 @@
 //! It does not decide where shards belong, does not repair, and never deletes for good: a deleted shard lies in the
 //! trash for the retention.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod body;
 pub mod config;
 pub mod metrics;
