@@ -1,5 +1,6 @@
 //! The grammar of the command line.
 
+mod data;
 mod platform;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
+pub use data::*;
 pub use platform::*;
 
 const STYLES: Styles = Styles::styled()
@@ -96,9 +98,48 @@ pub enum Command {
     Init(InitArgs),
     /// Run the whole platform: a gateway and 14 storage nodes, each a process
     Up(UpArgs),
+    /// Store a file, lose 4 of 14 nodes, read it back and compare; then keep serving
+    Prove(ProveArgs),
+    /// Run one storage node
+    Node(NodeArgs),
+    /// Run a gateway
+    Gateway(GatewayArgs),
+
+    /// Store files and folders
+    Put(PutArgs),
+    /// Fetch objects into files
+    Get(GetArgs),
+    /// Write objects to standard output
+    Cat(CatArgs),
+    /// List buckets and objects
+    Ls(LsArgs),
+    /// Show what is known about an object, and where its pieces are
+    Stat(StatArgs),
+    /// Sum up the sizes of objects
+    Du(DuArgs),
+    /// Copy objects, without moving their bytes where both sides are remote
+    Cp(CpArgs),
+    /// Move or rename objects
+    Mv(MvArgs),
+    /// Delete objects
+    Rm(RmArgs),
+    /// Make a folder and a bucket alike, in one direction
+    Sync(SyncArgs),
+    /// Read objects back and check every hash and tag
+    Verify(VerifyArgs),
+    /// Make a bucket
+    Mb(MbArgs),
+    /// Remove an empty bucket
+    Rb(RbArgs),
 
     /// Show, export or import the identity
     Identity(IdentityArgs),
+    /// Make a short-lived bearer token, for curl and the like
+    Token(TokenArgs),
+    /// Look after a deployment
+    Admin(AdminArgs),
+    /// Measure the platform from here
+    Bench(BenchArgs),
 
     /// Show the settings in force and where each came from
     Config(ConfigArgs),

@@ -1,6 +1,7 @@
 //! A whole platform on one machine: its folder, its deployment record, and the processes that `up` keeps running.
 
 mod child;
+mod control;
 mod deployment;
 pub mod files;
 mod health;
@@ -10,6 +11,7 @@ mod processes;
 mod supervisor;
 
 pub use deployment::{Deployment, InitReport, gateway_certificates, initialise};
+pub use processes::Processes;
 pub use supervisor::{Options, Platform};
 
 use std::path::{Path, PathBuf};

@@ -281,13 +281,13 @@ pub enum IdentityCommand {
 Example:
   curl -H \"Authorization: Bearer $(strongroom token)\" http://127.0.0.1:8080/v1/buckets
 
-A token reads and lists ciphertext only: what opens it never leaves this machine.")]
+With a token one lists and moves ciphertext: what opens it never leaves this machine.")]
 pub struct TokenArgs {
     /// How long it is good for, at most 1h
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration)]
     pub expires: Duration,
-    /// What it may do; may be repeated
-    #[arg(long = "scope", value_name = "SCOPE", default_values = ["list", "read"])]
+    /// `read` or `write`, everywhere or in one bucket (`read:BUCKET`); may be repeated
+    #[arg(long = "scope", value_name = "SCOPE", default_value = "read")]
     pub scopes: Vec<String>,
 }
 

@@ -47,6 +47,32 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Outcome {
     Ok(())
 }
 
+/// Replaces a file as a whole.
+///
+/// # Errors
+/// Whatever the disk refuses.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Outcome {
+    let failed = |error: std::io::Error| Failure::file("write", path, &error);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let write = || {
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        failed(error)
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::child::{Kept, LogSink, Order, Phase, Spec, State, keep};
+use super::control;
 use super::deployment::{Deployment, renew_certificates};
 use super::files::private_dir;
 use super::health::Probe;
@@ -23,7 +24,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::settings::Platform as PlatformSettings;
 
 /// How long the whole platform may take to be ready.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// How often certificates are looked at; they are renewed with a third of their 30 days left.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(3_600);
 /// Bytes of a Unix socket's path, at most, on Linux (with its end).
@@ -120,7 +121,14 @@ impl Platform {
                 }
             })
         };
-        let inner = Inner { folder: folder.clone(), _lock: lock, tasks: vec![report, renewal] };
+        let control = {
+            let path = folder.run().join("control.sock");
+            let listener = control::listen(&path).map_err(|error| Failure::file("listen on", &path, &error))?;
+            let children = std::iter::once(&gateway).chain(&nodes).cloned().collect();
+            tokio::spawn(control::serve(listener, children))
+        };
+        let inner =
+            Inner { folder: folder.clone(), _lock: lock, tasks: vec![report, renewal, control] };
         Ok(Self { deployment, endpoint, gateway, nodes, inner: Arc::new(inner) })
     }
 
@@ -184,7 +192,7 @@ impl Platform {
             kept.order(Order::Run);
         }
         for kept in self.select(slots) {
-            kept.wait_for(|state| !matches!(state.phase, Phase::Held | Phase::Starting)).await;
+            kept.wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_))).await;
         }
     }
 

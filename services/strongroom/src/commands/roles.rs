@@ -1,0 +1,238 @@
+//! `node` and `gateway`: one role in this process.
+
+use std::path::{Path, PathBuf};
+
+use domain::{DeploymentId, NodeId};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+use super::Context;
+use super::up::Stop;
+use crate::args::{GatewayArgs, LogFormat, NodeArgs, RoleArgs};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::platform::{Deployment, gateway_certificates};
+
+/// Runs a storage node until it is told to stop.
+///
+/// # Errors
+/// Wrong configuration (status 2, which `up` does not try again), or what the node says.
+pub fn node(context: &Context, args: &NodeArgs) -> Outcome {
+    prepare(&args.role)?;
+    let data = required(args.data.as_deref(), "--data")?;
+    let listen = required(args.listen.as_deref(), "--listen")?;
+    let deployment: DeploymentId = required(context.settings.deployment.value.as_deref(), "--deployment")?
+        .parse()
+        .map_err(|error: domain::IdParseError| Failure::usage(format!("--deployment: {error}")))?;
+    let mut config = node::NodeConfig::new(data, deployment, listen_address(listen)?);
+    config.capacity_bytes = args.capacity;
+    let runtime = node::runtime()
+        .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let mut stop = Stop::new()?;
+        node::run(config, async move { stop.wait().await })
+            .await
+            .map_err(|error| Failure::new(Exit::Failure, "node", chain(&error)))
+    })
+}
+
+/// Runs a gateway until it is told to stop.
+///
+/// # Errors
+/// Wrong configuration (status 2), or what the gateway says.
+pub fn gateway(args: &GatewayArgs) -> Outcome {
+    prepare(&args.role)?;
+    let data = required(args.data.as_deref(), "--data")?;
+    let file = required(args.deployment_file.as_deref(), "--deployment-file")?;
+    let listen = args.listen.ok_or_else(|| missing("--listen"))?;
+    let deployment = Deployment::read(file)?;
+    let certificates = gateway_certificates(data);
+    let server_certificate = match (&args.certificate, &args.key) {
+        (Some(certificate), Some(key)) => Some(gateway::ServerCertificate {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        _ => None,
+    };
+    if server_certificate.is_none() && !listen.ip().is_loopback() {
+        return Err(Failure::usage(format!("{listen} is not a loopback address: plain HTTP is served on loopback only"))
+            .advise("give --certificate and --key"));
+    }
+    let nodes = args.nodes.iter().map(|text| node_endpoint(text)).collect::<Outcome<Vec<_>>>()?;
+    if nodes.is_empty() {
+        return Err(missing("--node"));
+    }
+    let config = gateway::GatewayConfig {
+        data_dir: data.to_owned(),
+        deployment: deployment.id,
+        administrator: deployment.administrator,
+        recovery_public: deployment.recovery_public()?,
+        database_url: args.database.clone(),
+        listen,
+        server_certificate,
+        peers: gateway::PeerCredentials {
+            ca: certificates.ca,
+            certificate: certificates.certificate,
+            key: certificates.key,
+        },
+        nodes,
+        budget_bytes: match args.memory_budget {
+            Some(bytes) => usize::try_from(bytes)
+                .map_err(|_| Failure::usage("--memory-budget is more than this machine can address"))?,
+            None => gateway::GatewayConfig::BUDGET_BYTES,
+        },
+        principal_budget_bytes: None,
+        min_rate_bytes: gateway::GatewayConfig::MIN_RATE_BYTES,
+        probe_interval: args.probe_interval.unwrap_or(gateway::GatewayConfig::PROBE_INTERVAL),
+        deletion_grace: gateway::GatewayConfig::DELETION_GRACE,
+        upload_ttl: gateway::GatewayConfig::UPLOAD_TTL,
+        connections_max: gateway::GatewayConfig::CONNECTIONS_MAX,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let mut stop = Stop::new()?;
+        gateway::run(config, async move { stop.wait().await })
+            .await
+            .map_err(|error| Failure::new(Exit::Failure, "gateway", chain(&error)))
+    })
+}
+
+/// What both roles do first: tie their life to the supervisor's, and log.
+fn prepare(args: &RoleArgs) -> Outcome {
+    if let Some(supervisor) = args.supervised_by {
+        let failed = |errno: rustix::io::Errno| {
+            Failure::new(Exit::Failure, "supervisor", format!("cannot follow the supervisor: {errno}"))
+        };
+        // SIGKILL, for a process that was stopped or hangs ends by it too; the stores survive it at any point.
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+        // It may have died before that call.
+        if getppid().map(Pid::as_raw_nonzero).map(std::num::NonZeroI32::get) != Some(supervisor) {
+            return Err(Failure::new(Exit::Failure, "supervisor", "the supervisor is gone"));
+        }
+    }
+    log_to_stderr(args)
+}
+
+fn log_to_stderr(args: &RoleArgs) -> Outcome {
+    let text = args.log.as_deref().unwrap_or("info");
+    let filter = tracing_subscriber::EnvFilter::try_new(text)
+        .map_err(|error| Failure::usage(format!("--log `{text}` is not a filter: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match args.log_format.unwrap_or_default() {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| Failure::new(Exit::Failure, "log", format!("cannot log: {error}")))
+}
+
+fn required<'a, T: ?Sized>(value: Option<&'a T>, option: &str) -> Outcome<&'a T> {
+    value.ok_or_else(|| missing(option))
+}
+
+fn missing(option: &str) -> Failure {
+    Failure::usage(format!("{option} is needed")).advise("see --help")
+}
+
+fn listen_address(text: &str) -> Outcome<transport::Listen> {
+    let wrong = |why: &str| {
+        Failure::usage(format!("--listen {text}: {why}")).advise("write unix:PATH or tls:ADDRESS:PORT")
+    };
+    match text.split_once(':') {
+        Some(("unix", path)) if Path::new(path).is_absolute() => {
+            Ok(transport::Listen::Unix(PathBuf::from(path)))
+        }
+        Some(("unix", _)) => Err(wrong("the socket's path must be absolute")),
+        Some(("tls", address)) => {
+            address.parse().map(transport::Listen::Tls).map_err(|_| wrong("not an ADDRESS:PORT"))
+        }
+        _ => Err(wrong("neither a Unix socket nor TLS")),
+    }
+}
+
+/// `ID@unix:PATH` or `ID@tls:HOST:PORT`, then `,zone=NAME` and `,weight=N`.
+fn node_endpoint(text: &str) -> Outcome<gateway::NodeEndpoint> {
+    let wrong = |why: &str| {
+        Failure::usage(format!("--node {text}: {why}"))
+            .advise("write ID@unix:PATH or ID@tls:HOST:PORT, then ,zone=NAME and ,weight=N if wanted")
+    };
+    let mut rest = text;
+    let (mut zone, mut weight) = (None, 1);
+    // From the end: a socket's path may hold commas.
+    while let Some((before, last)) = rest.rsplit_once(',') {
+        match last.split_once('=') {
+            Some(("zone", name)) if !name.is_empty() => zone = Some(name.to_owned()),
+            Some(("weight", number)) => {
+                weight = number
+                    .parse()
+                    .ok()
+                    .filter(|weight| *weight >= 1)
+                    .ok_or_else(|| wrong("the weight is a number of 1 or more"))?;
+            }
+            _ => break,
+        }
+        rest = before;
+    }
+    let (id, address) = rest.split_once('@').ok_or_else(|| wrong("the node's id is missing"))?;
+    let id: NodeId = id.parse().map_err(|error: domain::IdParseError| wrong(&error.to_string()))?;
+    let known = address.strip_prefix("unix:").or_else(|| address.strip_prefix("tls:"));
+    if known.is_none_or(str::is_empty) {
+        return Err(wrong("neither a Unix socket nor TLS"));
+    }
+    Ok(gateway::NodeEndpoint {
+        id,
+        zone: zone.unwrap_or_else(|| id.to_string()),
+        address: address.to_owned(),
+        weight,
+    })
+}
+
+/// An error and what caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_read_with_zone_and_weight() {
+        let id = "ab".repeat(32);
+        let node = node_endpoint(&format!("{id}@unix:/a,b/c.sock,zone=z1,weight=3")).unwrap();
+        assert_eq!((node.address.as_str(), node.zone.as_str(), node.weight), ("unix:/a,b/c.sock", "z1", 3));
+        let node = node_endpoint(&format!("{id}@tls:host:7400")).unwrap();
+        assert_eq!((node.zone, node.weight), (id.clone(), 1));
+        for bad in [
+            String::new(),
+            "tls:host:1".to_owned(),
+            format!("{id}@udp:host:1"),
+            format!("{id}@unix:"),
+            format!("{id}@tls:h:1,weight=0"),
+            format!("{id}@tls:h:1,weight=x"),
+            "xyz@tls:h:1".to_owned(),
+        ] {
+            assert_eq!(node_endpoint(&bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_are_absolute_paths_or_ports() {
+        assert_eq!(listen_address("unix:/run/x").unwrap(), transport::Listen::Unix("/run/x".into()));
+        assert!(matches!(listen_address("tls:127.0.0.1:0").unwrap(), transport::Listen::Tls(_)));
+        for bad in ["", "unix:x", "unix:", "tls:host", "tls:127.0.0.1", "127.0.0.1:80"] {
+            assert!(listen_address(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the kernel says of processes: CPU time and memory, from `/proc`.
+
+use std::time::Duration;
+
+use crate::platform::{DataFolder, Processes};
+use crate::units::float;
+
+/// CPU time and memory of a platform's processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// CPU seconds since their start, all together.
+    pub cpu_s: f64,
+    /// Proportional set size of all together, bytes.
+    pub pss_bytes: u64,
+    /// Largest resident size that the gateway has had, bytes.
+    pub gateway_peak_bytes: u64,
+}
+
+/// The processes of the platform that runs from a folder; `None` when none does.
+pub fn platform(folder: &DataFolder) -> Option<Vec<(String, u32)>> {
+    let processes = Processes::read(folder).ok()?;
+    let mut found = vec![("supervisor".to_owned(), processes.supervisor)];
+    found.extend(processes.children.into_iter().filter_map(|child| Some((child.name, child.pid?))));
+    Some(found)
+}
+
+/// Sums up. A process that ended meanwhile counts as nothing.
+pub fn usage(processes: &[(String, u32)]) -> Usage {
+    let mut usage = Usage::default();
+    for (name, pid) in processes {
+        usage.cpu_s += cpu(*pid).unwrap_or_default().as_secs_f64();
+        usage.pss_bytes += field(&format!("/proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0);
+        if name == "gateway" {
+            usage.gateway_peak_bytes = field(&format!("/proc/{pid}/status"), "VmHWM:").unwrap_or(0);
+        }
+    }
+    usage
+}
+
+/// Forgets the largest sizes so far, where the kernel lets us.
+pub fn reset_peaks(processes: &[(String, u32)]) {
+    for (_, pid) in processes {
+        let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    }
+}
+
+/// CPU time of a process, all its threads.
+pub fn cpu(pid: u32) -> Option<Duration> {
+    parse_cpu(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_cpu(stat: &str) -> Option<Duration> {
+    // The name in parentheses may hold anything; the fields after its last parenthesis are numbers (proc(5)).
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let per_s = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_secs_f64(float(user + system) / float(per_s.max(1))))
+}
+
+/// A `Name: 123 kB` line, in bytes.
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1_024)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_any_name() {
+        let ticks = rustix::param::clock_ticks_per_second();
+        let stat = format!("42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 {ticks} {ticks} 0 0");
+        assert_eq!(parse_cpu(&stat), Some(Duration::from_secs(2)));
+        assert_eq!(parse_cpu("42 (a"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        let here = [("gateway".to_owned(), std::process::id())];
+        let usage = usage(&here);
+        assert!(usage.pss_bytes > 100_000 && usage.gateway_peak_bytes > 100_000, "{usage:?}");
+    }
+}
