@@ -192,7 +192,7 @@ pub struct NodeArgs {
 #[command(after_help = "\
 Example:
   strongroom gateway --data /srv/gateway --deployment-file /srv/deployment.toml --listen 0.0.0.0:8080 \\
-    --certificate rest.pem --key rest.key --node ID@tls:10.0.0.4:7400,zone=a --node ID@tls:10.0.1.4:7400,zone=b ...")]
+    --certificate rest.pem --key rest.key --node 0/ID@tls:10.0.0.4:7400,zone=a --node 1/ID@tls:10.0.1.4:7400,zone=b ...")]
 pub struct GatewayArgs {
     /// Options of every role.
     #[command(flatten)]
@@ -215,7 +215,7 @@ pub struct GatewayArgs {
     /// Metadata database: a postgres:// address [default: SQLite in the gateway's folder]
     #[arg(long, value_name = "URL", env = "STRONGROOM_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
-    /// A node: ID@unix:PATH or ID@tls:HOST:PORT, then `,zone=NAME` and `,weight=N` if wanted; once per node
+    /// A node: SLOT/ID@unix:PATH or SLOT/ID@tls:HOST:PORT, then `,zone=NAME` and `,weight=N` if wanted; once per node
     #[arg(long = "node", value_name = "NODE")]
     pub nodes: Vec<String>,
     /// Bytes of puts and gets in flight [default: 96MiB]

@@ -150,11 +150,11 @@ fn listen_address(text: &str) -> Outcome<transport::Listen> {
     }
 }
 
-/// `ID@unix:PATH` or `ID@tls:HOST:PORT`, then `,zone=NAME` and `,weight=N`.
+/// `SLOT/ID@unix:PATH` or `SLOT/ID@tls:HOST:PORT`, then `,zone=NAME` and `,weight=N`.
 fn node_endpoint(text: &str) -> Outcome<gateway::NodeEndpoint> {
     let wrong = |why: &str| {
         Failure::usage(format!("--node {text}: {why}"))
-            .advise("write ID@unix:PATH or ID@tls:HOST:PORT, then ,zone=NAME and ,weight=N if wanted")
+            .advise("write SLOT/ID@unix:PATH or SLOT/ID@tls:HOST:PORT, then ,zone=NAME and ,weight=N if wanted")
     };
     let mut rest = text;
     let (mut zone, mut weight) = (None, 1);
@@ -174,12 +174,15 @@ fn node_endpoint(text: &str) -> Outcome<gateway::NodeEndpoint> {
         rest = before;
     }
     let (id, address) = rest.split_once('@').ok_or_else(|| wrong("the node's id is missing"))?;
+    let (slot, id) = id.split_once('/').ok_or_else(|| wrong("the node's slot is missing"))?;
+    let slot = slot.parse().map_err(|_| wrong("the slot is a number from 0 to 65535"))?;
     let id: NodeId = id.parse().map_err(|error: domain::IdParseError| wrong(&error.to_string()))?;
     let known = address.strip_prefix("unix:").or_else(|| address.strip_prefix("tls:"));
     if known.is_none_or(str::is_empty) {
         return Err(wrong("neither a Unix socket nor TLS"));
     }
     Ok(gateway::NodeEndpoint {
+        slot,
         id,
         zone: zone.unwrap_or_else(|| id.to_string()),
         address: address.to_owned(),
@@ -210,18 +213,21 @@ mod tests {
     #[test]
     fn nodes_are_read_with_zone_and_weight() {
         let id = "ab".repeat(32);
-        let node = node_endpoint(&format!("{id}@unix:/a,b/c.sock,zone=z1,weight=3")).unwrap();
+        let node = node_endpoint(&format!("3/{id}@unix:/a,b/c.sock,zone=z1,weight=3")).unwrap();
         assert_eq!((node.address.as_str(), node.zone.as_str(), node.weight), ("unix:/a,b/c.sock", "z1", 3));
-        let node = node_endpoint(&format!("{id}@tls:host:7400")).unwrap();
-        assert_eq!((node.zone, node.weight), (id.clone(), 1));
+        let node = node_endpoint(&format!("3/{id}@tls:host:7400")).unwrap();
+        assert_eq!((node.zone.clone(), node.weight), (id.clone(), 1));
+        assert_eq!(node.slot, 3);
         for bad in [
+            format!("{id}@tls:h:1"),
+            format!("x/{id}@tls:h:1"),
             String::new(),
             "tls:host:1".to_owned(),
-            format!("{id}@udp:host:1"),
-            format!("{id}@unix:"),
-            format!("{id}@tls:h:1,weight=0"),
-            format!("{id}@tls:h:1,weight=x"),
-            "xyz@tls:h:1".to_owned(),
+            format!("3/{id}@udp:host:1"),
+            format!("3/{id}@unix:"),
+            format!("3/{id}@tls:h:1,weight=0"),
+            format!("3/{id}@tls:h:1,weight=x"),
+            "3/xyz@tls:h:1".to_owned(),
         ] {
             assert_eq!(node_endpoint(&bad).unwrap_err().exit, Exit::Usage, "{bad}");
         }

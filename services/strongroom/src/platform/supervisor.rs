@@ -234,7 +234,7 @@ fn describe(kept: &Kept) -> Process {
 }
 
 struct NodeSpec {
-    /// `ID@unix:PATH,zone=NAME`, for the gateway.
+    /// `SLOT/ID@unix:PATH,zone=NAME`, for the gateway.
     address: String,
     spec: Spec,
 }
@@ -284,7 +284,7 @@ fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpe
             args.extend(["--capacity".into(), capacity.to_string().into()]);
         }
         specs.push(NodeSpec {
-            address: format!("{}@{listen},zone={}", node.id, node.zone),
+            address: format!("{}/{}@{listen},zone={}", node.slot, node.id, node.zone),
             spec: Spec { name, args, env: malloc_env("1"), log: log_sink(options, &dir), probe },
         });
     }
