@@ -87,6 +87,14 @@ impl Client {
         bytes: &[u8],
         options: &PutOptions,
     ) -> Result<Stored> {
+        if bytes.len() <= SMALL_PLAIN_BYTES_MAX {
+            let bucket = self.bucket(bucket).await?;
+            check_metadata(options)?;
+            return self
+                .inner
+                .put_small_object(&bucket, key, bytes, options)
+                .await;
+        }
         let size = Some(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let mut source = bytes;
         self.put_reader(bucket, key, &mut source, size, options)
