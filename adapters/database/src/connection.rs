@@ -419,9 +419,29 @@ impl Connection {
         }
         let mut rows = 0;
         for statement in script.each {
-            rows += self.execute(*statement, args.clone()).await?;
+            rows += self.execute(*statement, used(statement, &args)).await?;
         }
         Ok(rows)
+    }
+
+    /// As [`Self::script`], for one whose last statement answers with an integer.
+    pub(crate) async fn script_insert(&mut self, script: Script, args: Vec<Value>) -> Work<i64> {
+        self.rows_written += 1;
+        let rows = if self.shared() {
+            let Some((last, before)) = script.each.split_last() else {
+                return Err(Failure::Database(sqlx::Error::RowNotFound));
+            };
+            for statement in before {
+                self.execute(*statement, used(statement, &args)).await?;
+            }
+            self.rows(*last, used(last, &args)).await?
+        } else {
+            // All rows are fetched, so that the last statement runs to its end.
+            self.rows(script.sqlite, args).await?
+        };
+        rows.last()
+            .ok_or_else(|| Failure::Database(sqlx::Error::RowNotFound))?
+            .int(0)
     }
 
     /// All rows of a query.
@@ -451,5 +471,42 @@ impl Connection {
     pub(crate) async fn insert(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Work<i64> {
         self.rows_written += 1;
         self.one(sql, args).await?.int(0)
+    }
+}
+
+/// The arguments that a statement of a script has a use for: PostgreSQL counts them, and the same text may stand
+/// elsewhere with fewer.
+fn used(statement: &str, args: &[Value]) -> Vec<Value> {
+    args.get(..placeholders(statement)).unwrap_or(args).to_vec()
+}
+
+/// The highest `$N` of a statement.
+fn placeholders(sql: &str) -> usize {
+    sql.split('$')
+        .skip(1)
+        .filter_map(|rest| {
+            let end = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(rest.len());
+            rest.get(..end)?.parse().ok()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::placeholders;
+
+    #[test]
+    fn the_highest_placeholder_counts() {
+        for (sql, expected) in [
+            ("SELECT 1", 0),
+            ("DELETE FROM a WHERE b = $1", 1),
+            ("a $1 b $4, $12) AND $5", 12),
+            ("a $2", 2),
+        ] {
+            assert_eq!(placeholders(sql), expected, "{sql}");
+        }
     }
 }

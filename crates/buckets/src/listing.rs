@@ -231,3 +231,198 @@ impl<T> Folder<T> {
         Some([self.prefix.as_str(), head, delimiter].concat())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Drives the folder over a set of keys as a database would; also counts fetches and rows.
+    fn page(
+        keys: &BTreeSet<String>,
+        prefix: &str,
+        delimiter: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> (Page<String>, usize, usize) {
+        let mut folder = Folder::new(prefix, delimiter, after, limit);
+        let (mut fetches, mut rows) = (0, 0);
+        while let Some(seek) = folder.seek() {
+            fetches += 1;
+            let in_range = |key: &&String| {
+                let key = key.as_bytes();
+                let low = if seek.exclusive {
+                    key > seek.from.as_slice()
+                } else {
+                    key >= seek.from.as_slice()
+                };
+                low && seek.until.as_ref().is_none_or(|until| key < until)
+            };
+            for key in keys.iter().filter(in_range).take(seek.rows) {
+                rows += 1;
+                let next = folder.offer::<Infallible>(key, || Ok(key.clone()));
+                if next == Ok(Next::Stop) {
+                    break;
+                }
+            }
+        }
+        (folder.finish(), fetches, rows)
+    }
+
+    /// The definition, on all keys at once: what sorts after `after`, folded, cut at `limit`.
+    fn expected(
+        keys: &BTreeSet<String>,
+        prefix: &str,
+        delimiter: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Page<String> {
+        let mut all: Vec<(String, bool)> = keys
+            .iter()
+            .filter_map(|key| key.strip_prefix(prefix))
+            .map(|rest| {
+                let folded = delimiter
+                    .filter(|delimiter| !delimiter.is_empty())
+                    .and_then(|delimiter| {
+                        rest.split_once(delimiter)
+                            .map(|(head, _)| (head, delimiter))
+                    });
+                match folded {
+                    Some((head, delimiter)) => ([prefix, head, delimiter].concat(), true),
+                    None => ([prefix, rest].concat(), false),
+                }
+            })
+            .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after))
+            .collect();
+        all.sort();
+        all.dedup();
+        let more = all.len() > limit;
+        all.truncate(limit);
+        let next = all.last().map(|(name, _)| name.clone()).filter(|_| more);
+        let of = |folded: bool| {
+            let names = all.iter().filter(|(_, is)| *is == folded);
+            names.map(|(name, _)| name.clone()).collect()
+        };
+        Page {
+            items: of(false),
+            prefixes: of(true),
+            next,
+        }
+    }
+
+    #[test]
+    fn successors_follow_every_extension() {
+        let check = |prefix: &[u8], expected: Option<&[u8]>| {
+            assert_eq!(successor(prefix).as_deref(), expected, "{prefix:?}");
+        };
+        check(b"", None);
+        check(b"a", Some(b"b"));
+        check(b"a/", Some(b"a0"));
+        check(&[0xff, 0xff], None);
+        check(&[1, 0xff], Some(&[2]));
+        // After U+10FFFF no text sorts, but a byte string does.
+        let last = "a\u{10ffff}";
+        let next = successor(last.as_bytes()).unwrap();
+        assert_eq!(next, [b'a', 0xf4, 0x8f, 0xbf, 0xc0]);
+        assert!(format!("{last}\u{10ffff}").as_bytes() < next.as_slice());
+        assert!(b"b".as_slice() > next.as_slice());
+        // U+007F and U+0080 are neighbours that differ in length.
+        let next = successor("\u{7f}".as_bytes()).unwrap();
+        assert!("\u{7f}zzz".as_bytes() < next.as_slice());
+        assert!("\u{80}".as_bytes() > next.as_slice());
+    }
+
+    #[test]
+    fn a_folder_of_many_keys_costs_few_rows() {
+        let keys: BTreeSet<String> = (0..20_000).map(|n| format!("{}/{n:05}", n % 4)).collect();
+        let (page, fetches, rows) = page(&keys, "", Some("/"), None, 1_000);
+        assert_eq!(page.prefixes, ["0/", "1/", "2/", "3/"]);
+        assert_eq!(page.next, None);
+        assert!(fetches <= 5 && rows <= 5 * FEW_ROWS, "{fetches} {rows}");
+    }
+
+    #[test]
+    fn a_page_of_many_folders_is_bounded() {
+        let keys: BTreeSet<String> = (0..40_000)
+            .map(|n| format!("{:04}/{n}", n % 2_000))
+            .collect();
+        let (page, fetches, rows) = page(&keys, "", Some("/"), None, 1_000);
+        assert_eq!(page.prefixes.len(), 1_000);
+        assert_eq!(page.next.as_deref(), Some("0999/"));
+        assert!(
+            fetches <= 1_002 && rows <= 1_002 * FEW_ROWS,
+            "{fetches} {rows}"
+        );
+    }
+
+    #[test]
+    fn keys_without_folders_are_fetched_at_once() {
+        let keys: BTreeSet<String> = (0..5_000).map(|n| format!("{n:05}")).collect();
+        let (all, fetches, rows) = page(&keys, "", None, None, 1_000);
+        assert_eq!((all.items.len(), fetches, rows), (1_000, 1, 1_001));
+        let (all, fetches, _) = page(&keys, "", Some("/"), None, 1_000);
+        assert_eq!(all.items.len(), 1_000);
+        assert!(fetches <= 5, "{fetches}");
+    }
+
+    #[test]
+    fn after_settles_its_common_prefix() {
+        let keys: BTreeSet<String> = ["a", "a/1", "a/2", "b", "b/1"].map(str::to_owned).into();
+        let check = |after: &str, items: &[&str], prefixes: &[&str]| {
+            let (page, _, _) = page(&keys, "", Some("/"), Some(after), 10);
+            assert_eq!(page.items, items, "{after}");
+            assert_eq!(page.prefixes, prefixes, "{after}");
+        };
+        check("a", &["b"], &["a/", "b/"]);
+        check("a/", &["b"], &["b/"]);
+        check("a/1", &["b"], &["b/"]);
+        check("a/zzz", &["b"], &["b/"]);
+        check("b/", &[], &[]);
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        let piece =
+            prop::sample::select(vec!["a", "b", "/", "//", "é", "\u{10ffff}", "\u{1}", "-"]);
+        prop::collection::vec(piece, 1..6).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn pages_are_those_of_the_definition(
+            keys in prop::collection::btree_set(key(), 0..80),
+            prefix in prop_oneof![Just(String::new()), key()],
+            delimiter in prop::option::of(prop::sample::select(vec!["/", "//", "a", "é", ""])),
+            after in prop::option::of(key()),
+            limit in 1_usize..20,
+        ) {
+            let (page, _, _) = page(&keys, &prefix, delimiter, after.as_deref(), limit);
+            let wanted = expected(&keys, &prefix, delimiter, after.as_deref(), limit);
+            prop_assert_eq!(page, wanted);
+        }
+
+        #[test]
+        fn pages_put_together_are_the_whole(
+            keys in prop::collection::btree_set(key(), 0..80),
+            delimiter in prop::option::of(prop::sample::select(vec!["/", "a"])),
+            limit in 1_usize..6,
+        ) {
+            let whole = expected(&keys, "", delimiter, None, usize::MAX);
+            let (mut items, mut prefixes, mut after) = (Vec::new(), Vec::new(), None);
+            loop {
+                let (page, _, _) = page(&keys, "", delimiter, after.as_deref(), limit);
+                items.extend(page.items);
+                prefixes.extend(page.prefixes);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(items, whole.items);
+            prop_assert_eq!(prefixes, whole.prefixes);
+        }
+    }
+}

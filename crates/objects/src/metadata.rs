@@ -57,6 +57,9 @@ pub enum MetadataError {
 }
 
 /// The nonce of a signed request, stored in the transaction of the mutation it asks for.
+///
+/// Two are the same when principal, nonce and expiry are: the signature covers all three, so a replayed request cannot
+/// change any. A refused mutation spends no nonce; an idempotent repeat spends its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestNonce {
     /// Who signed.
@@ -144,7 +147,8 @@ pub struct NewVersion {
     pub manifest: Cid,
     /// Bytes of plaintext.
     pub plain_bytes: u64,
-    /// `Some(p)` makes the write conditional: the present version must be `p` (`Some(None)`: the key must be free).
+    /// `Some(p)` makes the write conditional: the present version must be `p` (`Some(None)`: the key must be free; a
+    /// deleted key is free). Not kept: a version that is read back has `None` here.
     pub predecessor: Option<Option<VersionId>>,
     /// The entry's time.
     pub modified: TimestampMs,
@@ -287,7 +291,7 @@ pub struct CopyVersion {
 pub struct Committed {
     /// Orders versions.
     pub sequence: i64,
-    /// The version that is no longer current, if there was one.
+    /// The version that is no longer current, if there was one (a tombstone counts as none).
     pub replaced: Option<VersionId>,
     /// False when the same entry had been committed before (idempotent repeat).
     pub fresh: bool,
@@ -498,7 +502,8 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         from: u32,
         limit: usize,
     ) -> impl Future<Output = MetadataResult<Vec<SlotRow>>> + Send;
-    /// Ends an upload without an object: all its chunks become deletions. Idempotent; not for completed ones.
+    /// Ends an upload without an object: all its chunks become deletions. Idempotent; [`MetadataError::Exists`] when it is
+    /// completed.
     fn abort_upload(
         &self,
         id: UploadId,
@@ -589,7 +594,10 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         after: i64,
         limit: usize,
     ) -> impl Future<Output = MetadataResult<Vec<PendingShard>>> + Send;
-    /// A pending shard is durable on `node` (which may differ from the planned one: the layout is updated).
+    /// A pending shard is durable on `node` (which may differ from the planned one: the layout is updated, and what may
+    /// have come to the planned node becomes a deletion). Not pending any more: nothing changes, and a copy on another node
+    /// becomes a deletion. [`MetadataError::BeingDeleted`] while an earlier copy of the shard on that node waits to be deleted:
+    /// the shard stays pending and has to be sent again later.
     fn shard_landed(
         &self,
         chunk: i64,
@@ -612,12 +620,15 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         remaining: Vec<u8>,
         retry_at: TimestampMs,
     ) -> impl Future<Output = MetadataResult<()>> + Send;
-    /// Which of these shard CIDs does any chunk, recovery record or deletion refer to? (For cleaning up after a crash.)
+    /// Which of these shard CIDs does any small record, recovery record or deletion of one refer to? (For cleaning up after a
+    /// crash.) Complete for what has k = 1, where the shard's CID is the record's. Shards of chunks with k > 1 are not
+    /// looked up (the answer is `false`): upload intents cover those, so ask only for the tags small and recovery.
     fn referenced_shards(
         &self,
         cids: &[Cid],
     ) -> impl Future<Output = MetadataResult<Vec<bool>>> + Send;
-    /// Removes request nonces that expired before `now`, at most some thousands a call.
+    /// Removes request nonces that expired before `now`, at most some thousands a call, and returns their number. Also
+    /// forgets uploads that were completed more than a day before `now` (until then a completion may be repeated).
     fn expire_nonces(&self, now: TimestampMs) -> impl Future<Output = MetadataResult<u64>> + Send;
     /// Sums for `admin space`.
     fn space(&self) -> impl Future<Output = MetadataResult<Space>> + Send;
