@@ -64,8 +64,13 @@ impl Paths {
         strict
             .then(|| u32::from_str_radix(digits, 16).ok())
             .flatten()
+            .filter(|number| *number <= NUMBER_MAX)
     }
 }
+
+/// No store gets this far (2^31 segments), so a file with a higher number is not ours; and a number that follows one of
+/// ours always exists.
+const NUMBER_MAX: u32 = u32::MAX / 2;
 
 /// A segment file that is open, with the key of its records.
 #[derive(Clone)]
@@ -279,3 +284,25 @@ impl Window<'_> {
 
 /// [`ALIGNMENT`] as a length in memory.
 const RECORD_HEADER_ALIGN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_a_store_writes_have_a_number() {
+        for (name, number) in [
+            ("00000000.seg", Some(0)),
+            ("0000000c.seg", Some(12)),
+            ("7fffffff.seg", Some(NUMBER_MAX)),
+            ("80000000.seg", None),
+            ("ffffffff.seg", None),
+            ("c.seg", None),
+            ("+000000c.seg", None),
+            ("0000000c.hint", None),
+            ("0000000c", None),
+        ] {
+            assert_eq!(Paths::number(name, "seg"), number, "{name}");
+        }
+    }
+}
