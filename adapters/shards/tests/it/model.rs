@@ -205,7 +205,7 @@ proptest! {
 
 fn cases() -> u32 {
     if std::env::var_os("STRONGROOM_SOAK").is_some() {
-        2_000
+        400
     } else {
         40
     }
