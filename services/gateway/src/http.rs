@@ -6,6 +6,7 @@ pub mod authentication;
 pub mod body;
 pub mod buckets;
 pub mod objects;
+pub mod openapi;
 pub mod server;
 pub mod uploads;
 pub mod versions;
@@ -70,6 +71,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health", get(admin::health))
         .route("/metrics", get(admin::metrics))
         .route("/v1/deployment", get(admin::deployment))
+        .route("/v1/openapi.json", get(openapi::show))
         .merge(signed)
         .fallback(|| async { answer::Failure::new(Code::NotFound, "there is no such route") })
         .method_not_allowed_fallback(|| async {

@@ -99,7 +99,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Answer<Response> {
 
 /// The storage nodes as this gateway sees them.
 #[utoipa::path(get, path = "/v1/admin/nodes", tag = "admin",
-    responses((status = 200, body = NodeList), (status = "4XX", body = wire::problem::Problem)))]
+    responses((status = 200, body = NodeList), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn nodes(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -142,7 +142,7 @@ pub(super) fn wire_state(state: peers::NodeState, reachable: bool) -> wire::rest
 
 /// What the platform is doing.
 #[utoipa::path(get, path = "/v1/admin/status", tag = "admin",
-    responses((status = 200, body = AdminStatus), (status = "4XX", body = wire::problem::Problem)))]
+    responses((status = 200, body = AdminStatus), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn status(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -166,7 +166,7 @@ pub async fn status(
 
 /// What the space goes to.
 #[utoipa::path(get, path = "/v1/admin/space", tag = "admin",
-    responses((status = 200, body = AdminSpace), (status = "4XX", body = wire::problem::Problem)))]
+    responses((status = 200, body = AdminSpace), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn space(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -65,7 +65,7 @@ fn info(row: &BucketRow) -> BucketInfo {
 #[utoipa::path(post, path = "/v1/buckets", tag = "buckets",
     request_body(content = Vec<u8>, content_type = "application/cbor"),
     responses((status = 201, body = BucketInfo), (status = 200, body = BucketInfo, description = "registered before"),
-        (status = "4XX", body = Problem)))]
+        (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn create(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -133,7 +133,7 @@ pub(super) fn page_limit(limit: Option<usize>) -> Answer<usize> {
 
 /// Buckets that the caller may read, by name.
 #[utoipa::path(get, path = "/v1/buckets", tag = "buckets", params(BucketPage),
-    responses((status = 200, body = BucketList), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = BucketList), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -179,7 +179,7 @@ pub async fn list(
 
 /// One bucket with its record.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}", tag = "buckets", params(("bucket" = String, Path)),
-    responses((status = 200, body = BucketInfo), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = BucketInfo), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -192,7 +192,7 @@ pub async fn show(
 
 /// Removes an empty bucket.
 #[utoipa::path(delete, path = "/v1/buckets/{bucket}", tag = "buckets", params(("bucket" = String, Path)),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+    responses((status = 204), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn remove(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -215,7 +215,7 @@ fn key_id(text: &str) -> Answer<BucketKeyId> {
 #[utoipa::path(put, path = "/v1/buckets/{bucket}/keys/{key_id}", tag = "buckets",
     params(("bucket" = String, Path), ("key_id" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/cbor"),
-    responses((status = 201), (status = 200, description = "stored before"), (status = "4XX", body = Problem)))]
+    responses((status = 201), (status = 200, description = "stored before"), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn put_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -267,7 +267,7 @@ impl App {
 /// A bucket key's record.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/keys/{key_id}", tag = "buckets",
     params(("bucket" = String, Path), ("key_id" = String, Path)),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "4XX", body = Problem)))]
+    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn get_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

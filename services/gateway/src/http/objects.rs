@@ -17,7 +17,7 @@ use objects::metadata::{
     VersionKind, VersionRow,
 };
 use serde::Deserialize;
-use wire::problem::{Code, Problem};
+use wire::problem::Code;
 use wire::rest::{
     CopyBody, ListAnswer, ObjectAnswer, ObjectInfo, ObjectKind, ObjectNode, ObjectStat, PutAnswer,
 };
@@ -63,7 +63,7 @@ fn object_info(listed: ListedObject) -> ObjectInfo {
 /// Lists a bucket, in the order of the keys' UTF-8 bytes.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/objects", tag = "objects",
     params(("bucket" = String, Path), ObjectPage),
-    responses((status = 200, body = ListAnswer), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = ListAnswer), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -107,7 +107,7 @@ fn object_key(text: &str) -> Answer<ObjectKey> {
     params(("bucket" = String, Path), PutQuery),
     request_body(content = Vec<u8>, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "put before"),
-        (status = "4XX", body = Problem)))]
+        (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn put_small(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -197,7 +197,7 @@ pub struct GetQuery {
 /// Opens an object by key: version record and manifest root; for small objects the ciphertext too.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/object", tag = "objects",
     params(("bucket" = String, Path), GetQuery),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "4XX", body = Problem)))]
+    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn get(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -311,7 +311,7 @@ pub struct KeyQuery {
 /// What is known of an object: sizes, coding, where its shards are.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/stat", tag = "objects",
     params(("bucket" = String, Path), KeyQuery),
-    responses((status = 200, body = ObjectStat), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = ObjectStat), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn stat(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -425,7 +425,7 @@ impl Tally {
     params(("bucket" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "deleted before"),
-        (status = "4XX", body = Problem)))]
+        (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -472,7 +472,7 @@ pub async fn delete(
     params(("bucket" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "copied before"),
-        (status = "4XX", body = Problem)))]
+        (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn copy(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -15,7 +15,7 @@ use objects::metadata::{
     Committed, CompleteUpload, Metadata as _, MetadataError, SlotChoice, SlotRow, UploadRow,
 };
 use serde::Deserialize;
-use wire::problem::{Code, Problem};
+use wire::problem::Code;
 use wire::rest::{
     CHUNK_CID_HEADER, ChunkAnswer, CompleteBody, CreateUpload, PutAnswer, UploadInfo, UploadList,
     UploadSlot, UploadStatus,
@@ -39,7 +39,7 @@ const PLACED_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Starts an upload.
 #[utoipa::path(post, path = "/v1/buckets/{bucket}/uploads", tag = "uploads", params(("bucket" = String, Path)),
     request_body = CreateUpload,
-    responses((status = 201, body = UploadInfo), (status = "4XX", body = Problem)))]
+    responses((status = 201, body = UploadInfo), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn create(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -79,7 +79,7 @@ fn upload_info(row: &UploadRow, bucket: &Bucket) -> UploadInfo {
 
 /// Uploads in progress in a bucket, oldest first.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/uploads", tag = "uploads", params(("bucket" = String, Path)),
-    responses((status = 200, body = UploadList), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = UploadList), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -118,7 +118,7 @@ pub struct SlotPage {
 
 /// What of an upload is there: to resume it.
 #[utoipa::path(get, path = "/v1/uploads/{upload}", tag = "uploads", params(("upload" = String, Path), SlotPage),
-    responses((status = 200, body = UploadStatus), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = UploadStatus), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -163,7 +163,7 @@ fn slot(row: &SlotRow) -> UploadSlot {
 
 /// Ends an upload without an object.
 #[utoipa::path(delete, path = "/v1/uploads/{upload}", tag = "uploads", params(("upload" = String, Path)),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+    responses((status = 204), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn abort(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -187,7 +187,7 @@ pub async fn abort(
     params(("upload" = String, Path), ("n" = u32, Path),
         ("strongroom-chunk-cid" = String, Header, description = "CID of the body")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = ChunkAnswer), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = ChunkAnswer), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn put_chunk(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -314,7 +314,7 @@ pub struct Wait {
     params(("upload" = String, Path), Wait),
     request_body(content = Vec<u8>, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "completed before"),
-        (status = "4XX", body = Problem)))]
+        (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn complete(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

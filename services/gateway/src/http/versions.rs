@@ -55,7 +55,7 @@ async fn readable(app: &App, caller: &Caller, id: &str) -> Answer<VersionId> {
 /// Opens an object by version.
 #[utoipa::path(get, path = "/v1/versions/{version}", tag = "versions",
     params(("version" = String, Path), VersionQuery),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "4XX", body = Problem)))]
+    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -89,7 +89,7 @@ pub async fn show(
 /// A page of a version's manifest.
 #[utoipa::path(get, path = "/v1/versions/{version}/pages/{page}", tag = "versions",
     params(("version" = String, Path), ("page" = u32, Path)),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "4XX", body = Problem)))]
+    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn page(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -122,7 +122,7 @@ pub struct ChunkQuery {
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 206, content_type = "application/octet-stream", body = Vec<u8>,
             headers(("strongroom-chunk-proof" = String, description = "base64 of the blocks' chaining values"))),
-        (status = "4XX", body = Problem), (status = 503, body = Problem)))]
+        (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn chunk(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -209,8 +209,9 @@ fn block_range(headers: &HeaderMap, length: usize) -> Answer<Option<Range<usize>
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    let bad =
-        |detail: &str| Failure::from(Problem::new(Code::BadRange, detail).with("size_bytes", length));
+    let bad = |detail: &str| {
+        Failure::from(Problem::new(Code::BadRange, detail).with("size_bytes", length))
+    };
     if values.next().is_some() {
         return Err(bad("one range at a time"));
     }
