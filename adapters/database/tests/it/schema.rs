@@ -109,7 +109,10 @@ fn released_migrations_are_not_edited() {
             "sqlite/0001_index.sql",
             "356f90c1065fe71eccaf85e208173ba600a1a4882cec488f13cbaa9fe93a9dab",
         ),
-        ("postgres/0001_index.sql", "6b60a31fe42e79258ad5d10ce2f5b535776ce6f0f802f3b72a63ca220fa8d46f"),
+        (
+            "postgres/0001_index.sql",
+            "6b60a31fe42e79258ad5d10ce2f5b535776ce6f0f802f3b72a63ca220fa8d46f",
+        ),
     ];
     for (file, hash) in released {
         let text = std::fs::read(folder.join(file)).unwrap();
