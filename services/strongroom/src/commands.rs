@@ -38,6 +38,11 @@ pub fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<T> {
         Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
     })?;
     let outcome = runtime.block_on(async {
+        let mut command = std::pin::pin!(command);
+        // A passphrase is asked for before the first wait: until then Ctrl-C ends the process as it does anywhere.
+        if let std::task::Poll::Ready(outcome) = futures_util::poll!(command.as_mut()) {
+            return outcome;
+        }
         let mut stop = up::Stop::new()?;
         tokio::select! {
             outcome = command => outcome,

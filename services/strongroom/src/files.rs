@@ -102,7 +102,9 @@ pub fn walk(root: &Path, excludes: &Excludes) -> Walked {
         Some(text)
     };
     let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
-        entry.depth() == 0 || !relative_of(entry.path()).is_some_and(|path| excludes.matches(&path))
+        entry.depth() == 0
+            || !(is_partial(entry.file_name())
+                || relative_of(entry.path()).is_some_and(|path| excludes.matches(&path)))
     });
     for entry in entries {
         let entry = match entry {
@@ -144,6 +146,12 @@ pub fn walk(root: &Path, excludes: &Excludes) -> Walked {
         }
     }
     walked
+}
+
+/// The part of a file that an interrupted get left for the next one: nobody's data yet.
+fn is_partial(name: &std::ffi::OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".strongroom.part")
 }
 
 /// Paths that a quoted glob stands for, by name; a path that exists stands for itself.
@@ -220,7 +228,7 @@ mod tests {
 
     #[test]
     fn folders_are_walked_by_name_and_links_are_left_out() {
-        let dir = tree(&["b/2", "a", "b/1", "c/d/e"]);
+        let dir = tree(&["b/2", "a", "b/1", "c/d/e", "b/.2.strongroom.part"]);
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
         let walked = walk(dir.path(), &Excludes::default());
         assert_eq!(relatives(&walked), ["a", "b/1", "b/2", "c/d/e"]);

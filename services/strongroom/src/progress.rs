@@ -75,14 +75,6 @@ impl Bar {
         }
     }
 
-    /// Bytes that a resumed transfer does not move again.
-    pub fn skip(&self, bytes: u64) {
-        for bar in [&self.own, &self.total].into_iter().flatten() {
-            bar.inc(bytes);
-            bar.reset_eta();
-        }
-    }
-
     /// The transfer is over.
     pub fn done(&self) {
         if let Some(bar) = &self.own {

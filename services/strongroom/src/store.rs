@@ -140,8 +140,9 @@ impl Store {
 
     /// Stores a file; an interrupted put of the same file goes on.
     pub async fn put_file(&self, path: &Path, to: &Remote, options: PutOptions, bar: &Bar) -> Outcome<Stored> {
-        let options = put_options(options, bar);
-        self.client.put_file(&to.bucket, &to.object()?, path, &options).await.map_err(explain)
+        let (key, told) = (to.object()?, put_options(options, bar));
+        let stored = self.client.put_file(&to.bucket, &key, path, &told).await;
+        stored.map_err(|error| explain_write(error, to, options.no_overwrite))
     }
 
     /// Stores a stream to its end.
@@ -152,10 +153,9 @@ impl Store {
         options: PutOptions,
         bar: &Bar,
     ) -> Outcome<Stored> {
-        let options = put_options(options, bar);
-        let key = to.object()?;
-        let stored = self.client.put_reader(&to.bucket, &key, &mut source, None, &options);
-        stored.await.map_err(explain)
+        let (key, told) = (to.object()?, put_options(options, bar));
+        let stored = self.client.put_reader(&to.bucket, &key, &mut source, None, &told).await;
+        stored.map_err(|error| explain_write(error, to, options.no_overwrite))
     }
 
     /// Stores bytes in memory.
@@ -223,7 +223,7 @@ impl Store {
         self.client
             .copy((&from.bucket, &source), (&to.bucket, &target), &options)
             .await
-            .map_err(explain)
+            .map_err(|error| explain_write(error, to, no_overwrite))
     }
 
     /// Moves an object.
@@ -233,7 +233,7 @@ impl Store {
         self.client
             .rename((&from.bucket, &source), (&to.bucket, &target), &options)
             .await
-            .map_err(explain)
+            .map_err(|error| explain_write(error, to, no_overwrite))
     }
 
     /// The storage nodes.
@@ -300,6 +300,19 @@ pub fn explain(error: client::Error) -> Failure {
             Failure { exit: by_kind.exit, code: by_kind.code, ..failure }
         }
         (None, _) => failure,
+    }
+}
+
+/// A write that was to find its key free says so when it is not.
+fn explain_write(error: client::Error, to: &Remote, no_overwrite: bool) -> Failure {
+    match error {
+        client::Error::Conflict { present: Some(version) } if no_overwrite => Failure::new(
+            Exit::Conflict,
+            "exists",
+            format!("{to} exists already, as version {version}; it was left as it is"),
+        )
+        .advise("leave --no-overwrite out to replace it"),
+        other => explain(other),
     }
 }
 

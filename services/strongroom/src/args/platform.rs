@@ -101,16 +101,6 @@ pub enum LogTo {
     Stderr,
 }
 
-impl LogTo {
-    /// The word of the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Files => "files",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
 /// `up`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

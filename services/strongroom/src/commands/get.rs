@@ -159,7 +159,7 @@ pub async fn get_all(
         })
         .buffer_unordered(usize::from(transfer.jobs));
     while let Some((job, outcome, elapsed)) = fetched.next().await {
-        let path = job.path.display().to_string();
+        let path = job.path.strip_prefix(".").unwrap_or(&job.path).display().to_string();
         match outcome {
             Ok(Fetched { version, size_bytes, resumed_bytes, .. }) => {
                 tally.success(size_bytes);

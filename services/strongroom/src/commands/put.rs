@@ -56,6 +56,10 @@ pub fn run(context: &Context, args: &PutArgs) -> Outcome {
     let target = Operand::remote(target)?;
     let mut tally = Tally::default();
     let jobs = plan(context, sources, &target, args.recursive, &mut tally)?;
+    if jobs.is_empty() {
+        context.output.note("nothing to store");
+        return tally.finish("sources");
+    }
     let options = PutOptions { wait_placed: args.wait_placed, no_overwrite: args.no_overwrite };
     block_on(async {
         let store = Arc::new(Store::open(context, args.transfer.bandwidth_limit).await?);
@@ -251,8 +255,9 @@ pub async fn put_all(
         context.output.note(summary("stored", tally.done, tally.bytes, elapsed));
     }
     if unplaced > 0 {
+        let which = if single { "It".to_owned() } else { format!("{unplaced} of them") };
         context.output.note(format!(
-            "{unplaced} of them survive{} the loss of 2 nodes now and of 4 once fully placed (--wait-placed waits)",
+            "{which} survive{} the loss of 2 nodes now and of 4 once fully placed (--wait-placed waits)",
             if unplaced == 1 { "s" } else { "" }
         ));
     }
@@ -261,12 +266,16 @@ pub async fn put_all(
 
 /// `3 objects stored, 12.0 MiB in 1.2 s, 10.5 MB/s`.
 pub fn summary(done: &str, objects: usize, bytes: u64, elapsed: std::time::Duration) -> String {
+    // The rate of a few bytes says nothing.
+    let rate = match bytes {
+        0..1_000_000 => String::new(),
+        _ => format!(", {:.1} MB/s", units::mb_per_s(bytes, elapsed)),
+    };
     format!(
-        "{objects} object{} {done}, {} in {}, {:.1} MB/s",
+        "{objects} object{} {done}, {} in {}{rate}",
         if objects == 1 { "" } else { "s" },
         units::size(bytes),
         units::duration(elapsed),
-        units::mb_per_s(bytes, elapsed)
     )
 }
 

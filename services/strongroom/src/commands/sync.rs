@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use domain::{DeploymentId, VersionId};
+use domain::DeploymentId;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +14,6 @@ use super::put::summary;
 use super::{Context, block_on};
 use crate::address::{Operand, Remote};
 use crate::args::SyncArgs;
-use crate::clock::now;
 use crate::failure::{Failure, Outcome};
 use crate::files::{Excludes, Stamp, stamp, walk};
 use crate::find::each_page;
@@ -100,7 +99,9 @@ impl Sync<'_> {
         }
         let started = Instant::now();
         // What is alike without having been remembered is remembered from now on.
-        memory.entries.retain(|path, _| local.contains_key(path) && remote.contains_key(path));
+        memory.entries.retain(|path, _| {
+            self.excludes.matches(path) || (local.contains_key(path) && remote.contains_key(path))
+        });
         for path in &plan.unchanged {
             if let (Some(local), Some(remote)) = (local.get(path), remote.get(path)) {
                 memory.entries.insert(path.clone(), Remembered { local: *local, version: remote.version });
@@ -352,6 +353,8 @@ fn write_memory(path: &Path, memory: &Memory) -> Outcome {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::clock::now;
+    use domain::VersionId;
 
     #[test]
     fn memory_survives_and_a_damaged_one_counts_as_none() {

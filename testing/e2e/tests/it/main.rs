@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+mod idle;
 mod round_trip;
