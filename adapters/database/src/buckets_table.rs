@@ -5,7 +5,7 @@ use objects::metadata::{BucketKeyRow, BucketRow, MetadataError, Mutation};
 
 use crate::connection::{Connection, Row, Work, args, damaged, locked};
 use crate::deletions::{self, Owner};
-use crate::versions::spend_nonce;
+use crate::nonces::spend_nonce;
 
 macro_rules! select {
     ($rest:literal) => {

@@ -1,8 +1,8 @@
 //! The metadata index on SQLite (embedded) and PostgreSQL (a fleet): implements [`objects::metadata::Metadata`].
 //!
-//! One set of statements and rules serves both databases ([`connection`]). What differs is how a mutation becomes
-//! durable: SQLite has one writer that commits many mutations with one fsync ([`sqlite`]); PostgreSQL runs each in a
-//! transaction of its own and repeats it when it met another ([`postgres`]). Neither uses triggers, session state or
+//! One set of statements and rules serves both databases (`connection`). What differs is how a mutation becomes
+//! durable: SQLite has one writer that commits many mutations with one fsync (`sqlite`); PostgreSQL runs each in a
+//! transaction of its own and repeats it when it met another (`postgres`). Neither uses triggers, session state or
 //! anything else that a wire-compatible distributed database refuses.
 //!
 //! This crate opens no sealed record, checks no signature and decides nothing about placement.
@@ -15,10 +15,13 @@ mod listing;
 mod metadata;
 mod migrations;
 mod nodes;
+mod nonces;
 mod postgres;
+mod small;
 mod space;
 mod sqlite;
 mod uploads;
+mod version_rows;
 mod versions;
 
 use std::sync::Arc;

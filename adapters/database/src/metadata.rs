@@ -15,8 +15,8 @@ use objects::metadata::{
 use crate::connection::{Connection, Handle};
 use crate::sqlite::Running;
 use crate::{
-    Backend, Database, buckets_table, chunks, deletions, listing, nodes, postgres, space, uploads,
-    versions,
+    Backend, Database, buckets_table, chunks, deletions, listing, nodes, nonces, postgres, small,
+    space, uploads, version_rows, versions,
 };
 
 impl Database {
@@ -249,7 +249,7 @@ impl Metadata for Database {
         mutate!(
             self,
             (put, mutation, grace),
-            versions::put_small,
+            small::put_small,
             put,
             mutation,
             *grace
@@ -293,11 +293,11 @@ impl Metadata for Database {
         bucket: BucketId,
         key: &ObjectKey,
     ) -> MetadataResult<Option<VersionRow>> {
-        read!(self, versions::current, bucket, key)
+        read!(self, version_rows::current, bucket, key)
     }
 
     async fn version(&self, id: VersionId) -> MetadataResult<Option<VersionRow>> {
-        read!(self, versions::by_id, id)
+        read!(self, version_rows::by_id, id)
     }
 
     async fn chunk(&self, version: VersionId, n: u32) -> MetadataResult<Option<ChunkRow>> {
@@ -309,7 +309,7 @@ impl Metadata for Database {
         bucket: BucketId,
         key: &ObjectKey,
     ) -> MetadataResult<Option<(VersionRow, Option<ChunkRow>)>> {
-        read!(self, versions::current_with_small, bucket, key)
+        read!(self, version_rows::current_with_small, bucket, key)
     }
 
     async fn chunks(
@@ -326,7 +326,7 @@ impl Metadata for Database {
         version: VersionId,
         page: u32,
     ) -> MetadataResult<Option<Vec<u8>>> {
-        read!(self, versions::manifest_page, version, page)
+        read!(self, version_rows::manifest_page, version, page)
     }
 
     async fn list(&self, bucket: BucketId, query: ListQuery) -> MetadataResult<ListPage> {
@@ -378,7 +378,7 @@ impl Metadata for Database {
 
     async fn expire_nonces(&self, now: TimestampMs) -> MetadataResult<u64> {
         mutate!(self, (now), uploads::forget_completed, *now)?;
-        mutate!(self, (now), versions::expire_nonces, *now)
+        mutate!(self, (now), nonces::expire_nonces, *now)
     }
 
     async fn space(&self) -> MetadataResult<Space> {

@@ -9,7 +9,8 @@ use objects::metadata::{
 use crate::chunks::{self, Kind};
 use crate::connection::{Connection, Row, Work, args, locked, script};
 use crate::deletions;
-use crate::versions::{self, Commit, spend_nonce};
+use crate::nonces::spend_nonce;
+use crate::versions::{self, Commit};
 
 /// Slots that are read at once while an upload is completed.
 const SLOTS_AT_ONCE: usize = 4_096;

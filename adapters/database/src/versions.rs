@@ -4,76 +4,32 @@
 //! row in `heads` is what writers of one key meet at: it is locked, or created under its unique key, before anything
 //! that depends on it is written. Tombstones lie in a table of their own, which only the holder of the head changes.
 
-use domain::{BucketId, ObjectKey, Principal, TimestampMs, VersionId};
+use domain::{BucketId, ObjectKey, TimestampMs, VersionId};
 use objects::layout::ChunkLayout;
 use objects::metadata::{
-    ChunkRow, Committed, CopyVersion, MetadataError, Mutation, NewVersion, PutSmall, PutTombstone,
-    VersionKind, VersionRow,
+    Committed, CopyVersion, MetadataError, Mutation, NewVersion, PutTombstone, VersionKind,
 };
 
-use crate::chunks::{self, Kind};
-use crate::connection::{Connection, Row, Script, Value, Work, args, damaged, locked, script};
+use crate::connection::{Connection, Row, Work, args, locked, script};
 use crate::deletions::{self, Owner};
-
-/// A nonce that was checked and is written together with the mutation.
-pub(crate) struct Nonce<'m>(&'m Mutation);
-
-/// Checks that the mutation's nonce is new.
-pub(crate) async fn spend_nonce<'m>(c: &mut Connection, m: &'m Mutation) -> Work<Nonce<'m>> {
-    if let Some(nonce) = &m.nonce {
-        let spent = c
-            .row(
-                "SELECT expires_ms FROM nonces WHERE expires_ms = $1 AND principal = $2 AND nonce = $3",
-                args![nonce.expires, nonce.principal, &nonce.nonce],
-            )
-            .await?;
-        if spent.is_some() {
-            return Err(MetadataError::Replayed.into());
-        }
-    }
-    Ok(Nonce(m))
-}
-
-impl Nonce<'_> {
-    pub(crate) async fn write(self, c: &mut Connection) -> Work<()> {
-        if let Some(nonce) = &self.0.nonce {
-            c.execute(
-                "INSERT INTO nonces (expires_ms, principal, nonce) VALUES ($1, $2, $3)",
-                args![nonce.expires, nonce.principal, &nonce.nonce],
-            )
-            .await?;
-        }
-        Ok(())
-    }
-}
-
-/// See [`objects::metadata::Metadata::expire_nonces`].
-pub(crate) async fn expire_nonces(c: &mut Connection, now: TimestampMs) -> Work<u64> {
-    const AT_ONCE: i64 = 5_000;
-    c.execute(
-        "DELETE FROM nonces WHERE (expires_ms, principal, nonce) IN \
-         (SELECT expires_ms, principal, nonce FROM nonces WHERE expires_ms < $1 \
-         ORDER BY expires_ms, principal, nonce LIMIT $2)",
-        args![now, AT_ONCE],
-    )
-    .await
-}
+use crate::nonces::spend_nonce;
+use crate::version_rows::version_kind;
 
 /// The version that a key has now.
-struct Head {
-    sequence: i64,
-    version: VersionId,
+pub(crate) struct Head {
+    pub sequence: i64,
+    pub version: VersionId,
 }
 
 /// What the checks before a write found.
-enum Checked {
+pub(crate) enum Checked {
     /// The same entry was committed before.
     Repeat(Committed),
     /// Go on; the present version is to be replaced.
     Fresh(Option<Head>),
 }
 
-async fn check(c: &mut Connection, new: &NewVersion) -> Work<Checked> {
+pub(crate) async fn check(c: &mut Connection, new: &NewVersion) -> Work<Checked> {
     c.row("SELECT id FROM buckets WHERE id = $1", args![new.bucket])
         .await?
         .ok_or(MetadataError::NotFound("bucket"))?;
@@ -142,7 +98,7 @@ pub(crate) struct Insert<'a> {
     pub replaced: Option<VersionId>,
 }
 
-async fn insert(c: &mut Connection, insert: Insert<'_>) -> Work<i64> {
+pub(crate) async fn insert(c: &mut Connection, insert: Insert<'_>) -> Work<i64> {
     let new = insert.new;
     c.insert(
         "INSERT INTO versions (version, bucket, key, kind, writer, manifest, plain_bytes, modified_ms, chunks, \
@@ -168,7 +124,7 @@ async fn insert(c: &mut Connection, insert: Insert<'_>) -> Work<i64> {
 }
 
 /// Points the key at the version; the version it had and a tombstone it may have had are released.
-async fn point(
+pub(crate) async fn point(
     c: &mut Connection,
     new: &NewVersion,
     sequence: i64,
@@ -207,7 +163,11 @@ async fn point(
 }
 
 /// Releases the tombstone that the key may have had. The caller holds the key's head, so nobody else can be making one.
-async fn lift_tombstone(c: &mut Connection, new: &NewVersion, due: TimestampMs) -> Work<()> {
+pub(crate) async fn lift_tombstone(
+    c: &mut Connection,
+    new: &NewVersion,
+    due: TimestampMs,
+) -> Work<()> {
     let tombstone = c
         .row(
             "SELECT v.sequence, v.version FROM tombstones t JOIN versions v ON v.sequence = t.sequence \
@@ -227,7 +187,7 @@ async fn lift_tombstone(c: &mut Connection, new: &NewVersion, due: TimestampMs) 
 }
 
 /// Removes a version's rows; chunks that nothing else holds become deletions due at `due`.
-async fn release(
+pub(crate) async fn release(
     c: &mut Connection,
     sequence: i64,
     version: VersionId,
@@ -263,214 +223,8 @@ async fn release(
     Ok(())
 }
 
-fn due(m: &Mutation, grace_ms: u64) -> TimestampMs {
+pub(crate) fn due(m: &Mutation, grace_ms: u64) -> TimestampMs {
     TimestampMs(m.now.0.saturating_add(grace_ms))
-}
-
-/// What the fast path of [`put_small`] needs to know, in one query: whether the bucket is there, how much else is in the
-/// way, and the key's present version.
-const GLANCE: &str = "SELECT (SELECT COUNT(*) FROM buckets WHERE id = $1), \
-    (SELECT COUNT(*) FROM nonces WHERE expires_ms = $3 AND principal = $4 AND nonce = $5) \
-    + (SELECT COUNT(*) FROM versions WHERE version = $6) \
-    + (SELECT COUNT(*) FROM tombstones WHERE bucket = $1 AND key = $2) \
-    + (SELECT COUNT(*) FROM chunks WHERE cid_prefix = $7) \
-    + (SELECT COUNT(*) FROM deletions WHERE cid_prefix = $7), \
-    (SELECT sequence FROM heads WHERE bucket = $1 AND key = $2), \
-    (SELECT version FROM heads WHERE bucket = $1 AND key = $2)";
-
-/// Everything that a small object writes; the last statement, on the head, answers with the sequence.
-macro_rules! put_script {
-    ($head:literal) => {
-        script![
-            "INSERT INTO nonces (expires_ms, principal, nonce) SELECT $3, $4, $5 WHERE $3 >= 0",
-            "INSERT INTO versions (version, bucket, key, kind, writer, manifest, plain_bytes, modified_ms, \
-             chunks, entry_hash, replaced, record, manifest_root) \
-             VALUES ($6, $1, $2, 0, $8, $9, $10, $11, 1, $12, $21, $13, $14)",
-            "INSERT INTO chunks (kind, cid, layout, shards, cid_prefix, stored_bytes, pending, pending_count, \
-             acknowledged, refs) VALUES (1, $15, $16, $17, $7, $18, $19, $20, 1, 1)",
-            "INSERT INTO version_chunks (sequence, n, chunk) SELECT v.sequence, 0, k.id \
-             FROM versions v, chunks k WHERE v.version = $6 AND k.cid_prefix = $7 AND k.cid = $15",
-            $head
-        ]
-    };
-}
-
-const PUT_FRESH: Script = put_script!(
-    "INSERT INTO heads (bucket, key, sequence, version, manifest, plain_bytes, modified_ms, writer, \
-     pending_shards) SELECT $1, $2, sequence, $6, $9, $10, $11, $8, $20 FROM versions WHERE version = $6 \
-     RETURNING sequence"
-);
-
-const PUT_OVER: Script = put_script!(
-    "UPDATE heads SET sequence = (SELECT sequence FROM versions WHERE version = $6), version = $6, \
-     manifest = $9, plain_bytes = $10, modified_ms = $11, writer = $8, pending_shards = $20 \
-     WHERE bucket = $1 AND key = $2 RETURNING sequence"
-);
-
-/// A small object in the usual case, in few round trips instead of a dozen.
-///
-/// `None` when anything is in the way (then nothing was written, and the long way finds out what). For a new key the
-/// unique keys of heads, versions, nonces and chunks hold off another gateway that has the same idea at the same time;
-/// for a key that has a version its head would have to be locked first, so there this is SQLite's alone.
-async fn put_fast(
-    c: &mut Connection,
-    put: &PutSmall,
-    m: &Mutation,
-    due: TimestampMs,
-) -> Work<Option<Committed>> {
-    let new = &put.version;
-    let (expires, principal, nonce) = match &m.nonce {
-        Some(nonce) => (
-            Value::from(nonce.expires),
-            Value::from(nonce.principal),
-            Value::from(&nonce.nonce),
-        ),
-        None => (
-            Value::from(-1_i64),
-            Value::from(&[0; 1]),
-            Value::from(&[0; 1]),
-        ),
-    };
-    let mut arguments = vec![
-        Value::from(new.bucket),
-        Value::from(&new.key),
-        expires,
-        principal,
-        nonce,
-        Value::from(new.version),
-        Value::from(deletions::cid_prefix(&put.record_cid)),
-    ];
-    let seen = c.one(GLANCE, arguments.clone()).await?;
-    let head = match (seen.maybe_int(2)?, seen.maybe_array(3)?) {
-        (Some(sequence), Some(version)) => Some(Head {
-            sequence,
-            version: VersionId(version),
-        }),
-        _ => None,
-    };
-    let present = head.as_ref().map(|head| head.version);
-    let in_the_way = seen.int(0)? != 1
-        || seen.int(1)? != 0
-        || new.predecessor.is_some_and(|expected| expected != present)
-        || (head.is_some() && c.shared());
-    if in_the_way {
-        return Ok(None);
-    }
-    let pending = chunks::pending_list(put.pending.clone(), &put.layout);
-    arguments.extend(args![
-        new.writer,
-        new.manifest,
-        new.plain_bytes,
-        new.modified,
-        &new.entry_hash,
-        &new.record,
-        &put.manifest_root,
-        put.record_cid,
-        put.layout.encode(),
-        put.layout.shards.len(),
-        deletions::stored_bytes(&put.layout),
-        &pending,
-        pending.len(),
-        present,
-    ]);
-    let sequence = match &head {
-        Some(head) => {
-            let sequence = c.script_insert(PUT_OVER, arguments).await?;
-            release(c, head.sequence, head.version, due).await?;
-            sequence
-        }
-        None => {
-            let sequence = c.script_insert(PUT_FRESH, arguments).await?;
-            if c.shared() {
-                lift_tombstone(c, new, due).await?;
-            }
-            sequence
-        }
-    };
-    Ok(Some(Committed {
-        sequence,
-        replaced: present,
-        fresh: true,
-    }))
-}
-
-/// See [`objects::metadata::Metadata::put_small`].
-pub(crate) async fn put_small(
-    c: &mut Connection,
-    put: &PutSmall,
-    m: &Mutation,
-    grace_ms: u64,
-) -> Work<Committed> {
-    deletions::check(&put.layout)?;
-    let due = due(m, grace_ms);
-    if let Some(committed) = put_fast(c, put, m, due).await? {
-        return Ok(committed);
-    }
-    let nonce = spend_nonce(c, m).await?;
-    let before = match check(c, &put.version).await? {
-        Checked::Repeat(committed) => {
-            // The repeat wrote the record again, perhaps to other nodes.
-            let stored = chunks::one_of_version(c, put.version.version, 0).await?;
-            nonce.write(c).await?;
-            if let Some(stored) = stored {
-                let extra = deletions::superseded(&put.layout, &stored.layout);
-                deletions::insert(c, put.record_cid, &put.layout, extra, due).await?;
-            }
-            return Ok(committed);
-        }
-        Checked::Fresh(before) => before,
-    };
-    let held = chunks::find(c, put.record_cid).await?;
-    if held.is_none() {
-        deletions::refuse_if_being_deleted(c, put.record_cid, None).await?;
-    }
-    nonce.write(c).await?;
-    let replaced = before.as_ref().map(|head| head.version);
-    let sequence = insert(
-        c,
-        Insert {
-            new: &put.version,
-            kind: VersionKind::Small,
-            chunks: 1,
-            manifest_root: &put.manifest_root,
-            replaced,
-        },
-    )
-    .await?;
-    let (chunk, pending_shards) = match held {
-        Some(held) => {
-            chunks::hold(c, held.id).await?;
-            let extra = deletions::superseded(&put.layout, &held.layout);
-            deletions::insert(c, put.record_cid, &put.layout, extra, due).await?;
-            (held.id, held.pending.len())
-        }
-        None => {
-            let pending = chunks::pending_list(put.pending.clone(), &put.layout);
-            let (cid, layout) = (put.record_cid, &put.layout);
-            let id = chunks::insert(c, Kind::Small, cid, layout, &pending, true).await?;
-            (id, pending.len())
-        }
-    };
-    c.execute(
-        "INSERT INTO version_chunks (sequence, n, chunk) VALUES ($1, 0, $2)",
-        args![sequence, chunk],
-    )
-    .await?;
-    let pending_shards = i64::try_from(pending_shards).unwrap_or(i64::MAX);
-    point(
-        c,
-        &put.version,
-        sequence,
-        pending_shards,
-        before.as_ref(),
-        due,
-    )
-    .await?;
-    Ok(Committed {
-        sequence,
-        replaced,
-        fresh: true,
-    })
 }
 
 /// A chunked version that takes over chunks which are counted already.
@@ -736,119 +490,4 @@ async fn moved_from(
         }
         _ => Err(MetadataError::Conflict { present }.into()),
     }
-}
-
-fn version_kind(code: i64) -> Work<VersionKind> {
-    match code {
-        0 => Ok(VersionKind::Small),
-        1 => Ok(VersionKind::Chunked),
-        2 => Ok(VersionKind::Tombstone),
-        other => Err(damaged("version", format!("kind {other}"))),
-    }
-}
-
-macro_rules! version_columns {
-    ($more:literal) => {
-        concat!(
-            "SELECT v.sequence, v.version, v.bucket, v.key, v.kind, v.writer, v.manifest, v.plain_bytes, \
-             v.modified_ms, v.chunks, v.entry_hash, v.record, v.manifest_root, h.pending_shards ",
-            $more
-        )
-    };
-}
-
-fn version_row(row: &Row) -> Work<VersionRow> {
-    Ok(VersionRow {
-        sequence: row.int(0)?,
-        version: NewVersion {
-            version: VersionId(row.array(1)?),
-            bucket: BucketId(row.array(2)?),
-            key: row.key(3)?,
-            writer: Principal(row.array(5)?),
-            manifest: row.cid(6)?,
-            plain_bytes: row.number(7)?,
-            modified: row.time(8)?,
-            entry_hash: row.array(10)?,
-            record: row.bytes(11)?,
-            predecessor: None,
-        },
-        kind: version_kind(row.int(4)?)?,
-        chunks: row.number(9)?,
-        manifest_root: row.bytes(12)?,
-        pending_shards: row
-            .maybe_int(13)?
-            .map_or(Ok(0), u32::try_from)
-            .map_err(|error| damaged("pending shards", error))?,
-    })
-}
-
-pub(crate) async fn current(
-    c: &mut Connection,
-    bucket: BucketId,
-    key: &ObjectKey,
-) -> Work<Option<VersionRow>> {
-    c.row(
-        version_columns!(
-            "FROM heads h JOIN versions v ON v.sequence = h.sequence WHERE h.bucket = $1 AND h.key = $2"
-        ),
-        args![bucket, key],
-    )
-    .await?
-    .map(|row| version_row(&row))
-    .transpose()
-}
-
-pub(crate) async fn by_id(c: &mut Connection, id: VersionId) -> Work<Option<VersionRow>> {
-    c.row(
-        version_columns!(
-            "FROM versions v LEFT JOIN heads h \
-             ON h.bucket = v.bucket AND h.key = v.key AND h.sequence = v.sequence WHERE v.version = $1"
-        ),
-        args![id],
-    )
-    .await?
-    .map(|row| version_row(&row))
-    .transpose()
-}
-
-pub(crate) async fn current_with_small(
-    c: &mut Connection,
-    bucket: BucketId,
-    key: &ObjectKey,
-) -> Work<Option<(VersionRow, Option<ChunkRow>)>> {
-    let row = c
-        .row(
-            version_columns!(
-                ", k.id, k.cid, k.layout, k.pending \
-                 FROM heads h JOIN versions v ON v.sequence = h.sequence \
-                 LEFT JOIN version_chunks vc ON vc.sequence = v.sequence AND vc.n = 0 AND v.kind = 0 \
-                 LEFT JOIN chunks k ON k.id = vc.chunk \
-                 WHERE h.bucket = $1 AND h.key = $2"
-            ),
-            args![bucket, key],
-        )
-        .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let small = match row.maybe_int(14)? {
-        Some(_) => Some(chunks::chunk_row(&row, 14)?),
-        None => None,
-    };
-    Ok(Some((version_row(&row)?, small)))
-}
-
-pub(crate) async fn manifest_page(
-    c: &mut Connection,
-    version: VersionId,
-    page: u32,
-) -> Work<Option<Vec<u8>>> {
-    c.row(
-        "SELECT p.bytes FROM versions v JOIN manifest_pages p ON p.sequence = v.sequence \
-         WHERE v.version = $1 AND p.page = $2",
-        args![version, page],
-    )
-    .await?
-    .map(|row| row.bytes(0))
-    .transpose()
 }
