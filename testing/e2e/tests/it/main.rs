@@ -1,7 +1,13 @@
-//! End to end: a whole platform of real processes per test, used through the program as a user would.
+//! End to end: a whole platform of real processes per test, used through the program as a user would, through the
+//! client library where many clients or odd ranges are needed, and byte by byte where hostile ones are.
 
 #![allow(clippy::unwrap_used)]
 
+mod concurrency;
+mod gateway_killed;
 mod harness;
+mod hostile_requests;
+mod identities;
 mod idle;
 mod round_trip;
+mod support;
