@@ -9,5 +9,8 @@ mod harness;
 mod hostile_requests;
 mod identities;
 mod idle;
+mod names;
+mod node_faults;
 mod round_trip;
+mod sizes;
 mod support;
