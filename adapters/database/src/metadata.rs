@@ -76,6 +76,10 @@ impl Metadata for Database {
         mutate!(self, (now), nodes::start_epoch, *now)
     }
 
+    async fn epochs(&self) -> MetadataResult<Vec<u64>> {
+        read!(self, nodes::epochs)
+    }
+
     async fn register_node(
         &self,
         id: NodeId,

@@ -7,11 +7,19 @@ use objects::metadata::{MetadataError, NodeRow};
 use crate::connection::{Connection, Row, Work, args, locked};
 
 pub(crate) async fn start_epoch(c: &mut Connection, now: TimestampMs) -> Work<u64> {
-    // Not an automatic id: those may leave gaps, and epochs are counted.
     let sql = "INSERT INTO gateway_starts (epoch, started_ms) \
-               SELECT COALESCE(MAX(epoch), 0) + 1, $1 FROM gateway_starts RETURNING epoch";
+               SELECT CASE WHEN COALESCE(MAX(epoch), 0) >= $1 THEN MAX(epoch) + 1 ELSE $1 END, $1 \
+               FROM gateway_starts RETURNING epoch";
     let epoch = c.insert(sql, args![now]).await?;
     u64::try_from(epoch).map_err(|error| crate::connection::damaged("epoch", error))
+}
+
+pub(crate) async fn epochs(c: &mut Connection) -> Work<Vec<u64>> {
+    c.rows("SELECT epoch FROM gateway_starts ORDER BY epoch", args![])
+        .await?
+        .iter()
+        .map(|row| row.number(0))
+        .collect()
 }
 
 pub(crate) async fn register(

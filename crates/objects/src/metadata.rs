@@ -400,8 +400,12 @@ pub type MetadataResult<T> = Result<T, MetadataError>;
 /// so if the same ciphertext were two rows, deleting one would delete the other's shards. While a deletion of a CID is
 /// outstanding, planning that CID again is refused with [`MetadataError::BeingDeleted`].
 pub trait Metadata: Clone + Send + Sync + 'static {
-    /// Records a start of a gateway and returns its epoch: 1, 2, 3, …
+    /// Records a start of a gateway and returns its epoch: the time in milliseconds, or one more than the latest epoch when
+    /// that is not earlier. So starts that a restored or new database knows nothing of have other numbers than its own.
     fn start_epoch(&self, now: TimestampMs) -> impl Future<Output = MetadataResult<u64>> + Send;
+
+    /// Epochs of all starts that this database knows of.
+    fn epochs(&self) -> impl Future<Output = MetadataResult<Vec<u64>>> + Send;
 
     /// Adds a node or updates its zone, address and weight (by id); returns its slot, which never changes.
     fn register_node(

@@ -12,6 +12,9 @@ pub enum PeerError {
     /// It does not hold the shard.
     #[error("the node does not hold this shard")]
     NotFound,
+    /// It holds the shard, but its own copy is damaged.
+    #[error("the node's copy of this shard is damaged")]
+    Corrupt,
     /// It could not be reached, or did not answer in time.
     #[error("the node is out of reach: {0}")]
     Unavailable(String),
@@ -101,8 +104,9 @@ pub trait ShardPeer: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<ShardBytes, PeerError>> + Send;
     /// Deletes shards (into the node's trash). Shards that are not there count as deleted.
     fn delete(&self, cid: Cid) -> impl Future<Output = Result<(), PeerError>> + Send;
-    /// Which of these it holds.
-    fn has(&self, cids: Vec<Cid>) -> impl Future<Output = Result<Vec<bool>, PeerError>> + Send;
+    /// Re-reads a shard on the node: whether it is there and hashes to its CID. [`PeerError::Corrupt`] when it is there and
+    /// does not.
+    fn holds(&self, cid: Cid) -> impl Future<Output = Result<bool, PeerError>> + Send;
     /// Its small or recovery records of epochs before `epoch_below`, by CID, after `after`, at most 1,000.
     fn list_records(
         &self,

@@ -1,7 +1,7 @@
 //! Everything a request can reach.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use database::Database;
@@ -55,6 +55,7 @@ pub struct App {
     pub pending_work: Notify,
     /// When it started.
     pub started: Instant,
+    pub(crate) session_stored: AtomicBool,
     pub(crate) buckets_by_name: moka::sync::Cache<BucketName, Arc<Bucket>>,
     pub(crate) buckets_by_id: moka::sync::Cache<BucketId, Arc<Bucket>>,
     pub(crate) version_buckets: moka::sync::Cache<VersionId, BucketId>,

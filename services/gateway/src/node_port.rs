@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{Cid, ShardTag};
 use objects::peer::{ListedShard, PeerError, PeerStats, ShardBytes, ShardPeer};
-use transport::client::{Deadline, ListFilter, NodeClient};
+use transport::client::{Deadline, ListFilter, NodeClient, ShardState};
+use transport::protocol::Refusal;
 
 /// How long a read of a shard may take.
 const READ: Duration = Duration::from_secs(10);
@@ -32,6 +33,10 @@ fn error(error: transport::PeerError) -> PeerError {
         Theirs::Unavailable { detail } => PeerError::Unavailable(detail),
         Theirs::Timeout => PeerError::Unavailable("no answer in time".to_owned()),
         Theirs::Full { detail } => PeerError::Refused(format!("full: {detail}")),
+        Theirs::Refused {
+            reason: Refusal::Corrupt,
+            ..
+        } => PeerError::Corrupt,
         Theirs::Refused { reason, detail } => PeerError::Refused(format!("{reason}: {detail}")),
         Theirs::Misbehaved { detail } => PeerError::Misbehaved(detail),
     }
@@ -81,8 +86,12 @@ impl ShardPeer for NodePort {
             .map_err(error)
     }
 
-    async fn has(&self, cids: Vec<Cid>) -> Result<Vec<bool>, PeerError> {
-        self.0.has(cids, within(CONTROL)).await.map_err(error)
+    async fn holds(&self, cid: Cid) -> Result<bool, PeerError> {
+        match self.0.verify(cid, within(READ)).await.map_err(error)? {
+            ShardState::Intact => Ok(true),
+            ShardState::Missing => Ok(false),
+            ShardState::Corrupt => Err(PeerError::Corrupt),
+        }
     }
 
     async fn list_records(

@@ -146,7 +146,7 @@ impl<P: ShardPeer> Peer<P> {
                     tracing::warn!(node = self.slot.0, %reason, "node does not answer");
                 }
             }
-            Err(PeerError::Refused(_) | PeerError::Misbehaved(_)) => {
+            Err(PeerError::Refused(_) | PeerError::Misbehaved(_) | PeerError::Corrupt) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
             }
             Ok(_) | Err(PeerError::NotFound) => {

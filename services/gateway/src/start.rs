@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use database::{ConnectError, Database, Options};
@@ -25,7 +25,7 @@ use crate::shard_io::read::Reader;
 use crate::shard_io::write::Writer;
 
 /// How long the start waits for nodes that would hold this start's recovery session.
-const SESSION_DEADLINE: Duration = Duration::from_secs(60);
+const SESSION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a gateway did not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +158,7 @@ impl Gateway {
             credentials,
             pending_work: Notify::new(),
             started: Instant::now(),
+            session_stored: AtomicBool::new(false),
             buckets_by_name: bucket_cache(),
             buckets_by_id: bucket_cache(),
             version_buckets: moka::sync::Cache::builder()
@@ -210,22 +211,17 @@ impl Gateway {
 }
 
 impl App {
-    /// Recovery records of this start are worthless without the sealed session on the nodes; until it is there the
-    /// gateway does not serve. Nodes that stay away for a minute leave it to the next start.
+    /// Puts this start's recovery session on the nodes. When they stay away the gateway serves reads all the same; the
+    /// first write tries again and is refused if that fails.
     async fn store_session_when_nodes_answer(&self) {
         let deadline = Instant::now() + SESSION_DEADLINE;
-        loop {
-            match self.store_session().await {
-                Ok(()) => return,
-                Err(error) if Instant::now() > deadline => {
-                    tracing::error!(%error, "recovery records of this start cannot be opened: too few nodes took the session");
-                    return;
-                }
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    self.probe_all().await;
-                }
+        while let Err(error) = self.require_session().await {
+            if Instant::now() > deadline {
+                tracing::error!(%error, "too few nodes take this start's recovery session: no writes until they do");
+                return;
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.probe_all().await;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Storing records of five copies: small objects and sealed recovery records.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use domain::{Cid, Profile, ShardTag};
 use objects::layout::ChunkLayout;
@@ -63,6 +65,7 @@ impl App {
         kind: Kind,
         parts: &[&[u8]],
     ) -> Result<ChunkLayout, WriteError> {
+        self.require_session().await?;
         let sealed = self.recovery.seal(kind, parts);
         let tag = ShardTag::Recovery { epoch: self.epoch };
         Ok(self.store_record(sealed, tag, None).await?.layout)
@@ -77,7 +80,20 @@ impl App {
         let tag = ShardTag::Recovery {
             epoch: SESSION_EPOCH,
         };
-        self.store_record(bytes, tag, None).await.map(|_| ())
+        self.store_record(bytes, tag, None).await?;
+        self.session_stored.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Nothing is acknowledged whose recovery record could not be opened: the session comes first.
+    ///
+    /// # Errors
+    /// [`WriteError`] when too few nodes take it.
+    pub async fn require_session(&self) -> Result<(), WriteError> {
+        if self.session_stored.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.store_session().await
     }
 
     /// Deletes records whose row was not written. What a dead node keeps goes at the next start.

@@ -2,14 +2,17 @@
 //!
 //! Every loop is bounded per turn, keeps its place in metadata and so goes on where it was after a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use crypto::chunk_proof::{ChunkProof, ChunkVerifier};
 use domain::{Cid, ShardTag, TimestampMs};
 use futures_util::StreamExt as _;
+use objects::layout::NodeSlot;
 use objects::metadata::{ChunkRow, Deletion, Metadata, MetadataError, Mutation};
-use objects::peer::{PeerError, ShardPeer};
+use objects::peer::{PeerError, ShardBytes, ShardPeer};
 
 use crate::app::App;
 use crate::peers::NodeState;
@@ -18,6 +21,12 @@ use crate::peers::NodeState;
 const BATCH: usize = 256;
 /// Chunks worked on at once.
 const CONCURRENCY: usize = 8;
+/// How long a record must be without a row before it counts as nobody's.
+const ORPHAN_AGE: Duration = Duration::from_secs(180);
+/// Pages of a node's listing that are read, of 1,000 records each.
+const ORPHAN_PAGES_MAX: usize = 100_000;
+/// Nonces are kept for this long after their signature ended: a request that began in time may commit later.
+const NONCE_KEPT_MS: u64 = 15 * 60 * 1_000;
 /// A deletion whose node does not answer is tried again after this.
 const DELETION_RETRY_MS: u64 = 60_000;
 
@@ -59,17 +68,21 @@ impl App {
         });
         let app = Arc::clone(self);
         tokio::spawn(async move {
-            report(
-                "removing records of an ended start",
-                app.remove_orphans().await,
-            );
+            let removed = app.remove_orphans().await;
+            report("removing records of an ended start", removed);
+        });
+        let app = Arc::clone(self);
+        tokio::spawn(async move {
             let mut tick = every(Duration::from_secs(30));
             loop {
                 tick.tick().await;
                 report("undoing stale uploads", app.abort_stale().await);
                 report(
                     "forgetting request nonces",
-                    app.metadata.expire_nonces(app.now()).await.map(|_| ()),
+                    app.metadata
+                        .expire_nonces(TimestampMs(app.now().0.saturating_sub(NONCE_KEPT_MS)))
+                        .await
+                        .map(|_| ()),
                 );
                 if let Err(error) = app.credentials.reload() {
                     tracing::error!(%error, "cannot take a renewed certificate; the present one stays");
@@ -151,49 +164,78 @@ impl App {
             let Some(peer) = self.peers.get(place.node) else {
                 continue;
             };
-            let held = peer.client.has(vec![place.cid]).await;
+            // Re-read there, not just looked up: a shard may be pending because its copy is damaged.
+            let held = peer.client.holds(place.cid).await;
             peer.note(&held);
-            match held.as_deref() {
-                Ok([true]) => {
+            match held {
+                Ok(true) => {
                     self.metadata
                         .shard_landed(chunk.id, index, place.node)
                         .await?
                 }
-                Ok(_) => missing.push(usize::from(index)),
+                Ok(false) => missing.push(usize::from(index)),
+                Err(PeerError::Corrupt) => {
+                    peer.client.delete(place.cid).await?;
+                    missing.push(usize::from(index));
+                }
                 Err(_) => {}
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
-        let (rebuilt, proof) = self.reader.rebuilt_shards(chunk, &missing).await?;
+        let rebuilt = self.reader.rebuilt_shards(chunk, &missing).await?;
+        self.report_lost(chunk, &rebuilt.lost, true).await;
+        let proof = self.checked_proof(chunk, small, rebuilt.proof).await?;
         let data = chunk.layout.profile.data();
         let tag = if small {
             ShardTag::Small { epoch: self.epoch }
         } else {
             ShardTag::Chunk
         };
-        for (&index, bytes) in missing.iter().zip(rebuilt) {
+        for (&index, bytes) in missing.iter().zip(rebuilt.shards) {
             let Some(place) = chunk.layout.shards.get(index) else {
                 continue;
             };
             let Some(peer) = self.peers.get(place.node) else {
                 continue;
             };
-            let proof = if index < data || data == 1 {
-                proof.clone()
-            } else {
-                bytes::Bytes::new()
-            };
+            let beside = index < data || data == 1;
+            let proof = if beside { proof.clone() } else { Bytes::new() };
             let put = peer.client.put(place.cid, tag, proof, vec![bytes]).await;
             peer.note(&put);
             put?;
+            let index = u8::try_from(index).unwrap_or(u8::MAX);
             self.metadata
-                .shard_landed(chunk.id, u8::try_from(index).unwrap_or(u8::MAX), place.node)
+                .shard_landed(chunk.id, index, place.node)
                 .await?;
             self.metrics.repairs.inc();
         }
         Ok(())
+    }
+
+    /// The chunk proof that goes beside rebuilt shards: the one that a node gave if it is the chunk's, else made anew. A
+    /// forged or rotten one must not spread.
+    async fn checked_proof(
+        &self,
+        chunk: &ChunkRow,
+        small: bool,
+        found: Bytes,
+    ) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+        if small {
+            return Ok(Bytes::new());
+        }
+        let length = usize::try_from(chunk.layout.chunk_bytes)?;
+        if proof_holds(&chunk.cid, length, &found) {
+            return Ok(found);
+        }
+        let whole = self.reader.verified_chunk(chunk).await?;
+        let whole = ShardBytes {
+            proof: None,
+            body: whole.body,
+        }
+        .contiguous();
+        Ok(ChunkProof::from_ciphertext(&whole)?.encode().into())
     }
 
     /// Carries out deletions that are due.
@@ -273,28 +315,55 @@ impl App {
     /// Removes small and recovery records that an earlier start of a gateway left on the nodes without a row in metadata
     /// (it died between the nodes' answer and the commit).
     ///
+    /// Only records of starts that this very index knows of are looked at: an empty or restored database must not erase
+    /// what it would be rebuilt from. And a record goes only when it is without a row twice, [`ORPHAN_AGE`] apart: another
+    /// gateway on the same database may be about to commit it.
+    ///
     /// # Errors
     /// Those of metadata.
     pub async fn remove_orphans(&self) -> Result<(), MetadataError> {
+        let known: BTreeSet<u64> = self.metadata.epochs().await?.into_iter().collect();
+        let mut suspects: Vec<(NodeSlot, Cid)> = Vec::new();
         for peer in self.peers.iter() {
             for recovery in [false, true] {
                 let mut after: Option<Cid> = None;
-                loop {
+                for _ in 0..ORPHAN_PAGES_MAX {
                     let listed = peer.client.list_records(recovery, self.epoch, after).await;
                     peer.note(&listed);
                     let Ok(listed) = listed else { break };
                     let Some(last) = listed.last() else { break };
-                    after = Some(last.cid);
-                    let cids: Vec<Cid> = listed.iter().map(|shard| shard.cid).collect();
-                    let referenced = self.metadata.referenced_shards(&cids).await?;
-                    for (cid, referenced) in cids.iter().zip(referenced) {
-                        if !referenced && peer.client.delete(*cid).await.is_ok() {
-                            tracing::info!(
-                                node = peer.slot.0,
-                                "record without an index row removed"
-                            );
-                        }
+                    if after.is_some_and(|after| last.cid <= after) {
+                        tracing::error!(node = peer.slot.0, "node lists its records in circles");
+                        break;
                     }
+                    after = Some(last.cid);
+                    let cids: Vec<Cid> = listed
+                        .iter()
+                        .filter(|shard| known.contains(&shard.tag.to_parts().1))
+                        .map(|shard| shard.cid)
+                        .collect();
+                    let referenced = self.metadata.referenced_shards(&cids).await?;
+                    suspects.extend(
+                        cids.into_iter()
+                            .zip(referenced)
+                            .filter(|(_, referenced)| !referenced)
+                            .map(|(cid, _)| (peer.slot, cid)),
+                    );
+                }
+            }
+        }
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(ORPHAN_AGE).await;
+        for batch in suspects.chunks(BATCH) {
+            let cids: Vec<Cid> = batch.iter().map(|(_, cid)| *cid).collect();
+            let referenced = self.metadata.referenced_shards(&cids).await?;
+            for ((slot, cid), _) in batch.iter().zip(referenced).filter(|(_, held)| !held) {
+                if let Some(peer) = self.peers.get(*slot)
+                    && peer.client.delete(*cid).await.is_ok()
+                {
+                    tracing::info!(node = slot.0, "record without an index row removed");
                 }
             }
         }
@@ -322,6 +391,11 @@ impl App {
             self.pending_work.notify_one();
         }
     }
+}
+
+/// Whether `proof` is the chunk proof of the chunk `cid` of `length` bytes.
+pub(crate) fn proof_holds(cid: &Cid, length: usize, proof: &[u8]) -> bool {
+    ChunkProof::decode(proof).is_ok_and(|proof| ChunkVerifier::new(*cid, length, proof).is_ok())
 }
 
 fn report(what: &str, result: Result<(), MetadataError>) {

@@ -87,7 +87,7 @@ fn databases_of_every_schema_version_open() {
             assert_eq!(row.version, copy);
             let chunks = db.chunks(copy.version, 0, 9).await.unwrap();
             assert_eq!(chunks[1].layout, make::layout(1));
-            assert_eq!(db.start_epoch(make::NOW).await.unwrap(), 2);
+            assert!(db.start_epoch(make::NOW).await.unwrap() >= make::NOW.0);
             let up = db.uploads(id, 9).await.unwrap()[0].id;
             db.abort_upload(up, mutation()).await.unwrap();
             for (n, name) in (100..).zip(["small", "folder/chunked", "folder/copy"]) {

@@ -8,7 +8,7 @@ use crate::backend::Fixture;
 use crate::make::{self, LATER, NOW, bucket, mutation, put, signed, small};
 
 crate::both_databases!(
-    epochs_count_from_one,
+    epochs_are_times_and_never_repeat,
     nodes_keep_their_slot,
     buckets_are_found_by_name_and_id,
     a_bucket_is_registered_once,
@@ -20,10 +20,14 @@ crate::both_databases!(
     two_gateways_start_at_once,
 );
 
-async fn epochs_count_from_one(fixture: &Fixture) {
-    for epoch in 1..4 {
-        assert_eq!(fixture.db.start_epoch(NOW).await.unwrap(), epoch);
+async fn epochs_are_times_and_never_repeat(fixture: &Fixture) {
+    for later in 0..3 {
+        assert_eq!(fixture.db.start_epoch(NOW).await.unwrap(), NOW.0 + later);
     }
+    let hour = TimestampMs(NOW.0 + 3_600_000);
+    assert_eq!(fixture.db.start_epoch(hour).await.unwrap(), hour.0);
+    let known = fixture.db.epochs().await.unwrap();
+    assert_eq!(known, [NOW.0, NOW.0 + 1, NOW.0 + 2, hour.0]);
 }
 
 async fn two_gateways_start_at_once(fixture: &Fixture) {
@@ -34,7 +38,7 @@ async fn two_gateways_start_at_once(fixture: &Fixture) {
         epochs.extend([a.unwrap(), b.unwrap()]);
     }
     epochs.sort_unstable();
-    assert_eq!(epochs, (1..=16).collect::<Vec<u64>>());
+    assert_eq!(epochs, (NOW.0..NOW.0 + 16).collect::<Vec<u64>>());
 }
 
 async fn nodes_keep_their_slot(fixture: &Fixture) {

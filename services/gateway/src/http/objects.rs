@@ -9,12 +9,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use domain::limits::{CONTROL_BODY_BYTES_MAX, SMALL_PLAIN_BYTES_MAX};
+use domain::limits::{CONTROL_BODY_BYTES_MAX, MANIFEST_PAGE_CHUNKS, SMALL_PLAIN_BYTES_MAX};
 use domain::{ObjectKey, Permission, Profile, ShardTag};
-use objects::layout::NodeSlot;
+use objects::layout::{ChunkLayout, NodeSlot};
 use objects::metadata::{
-    ChunkRow, CopyVersion, ListQuery, ListedObject, Metadata as _, PutSmall, PutTombstone,
-    VersionKind, VersionRow,
+    ChunkRow, CopyVersion, ListQuery, ListedObject, Metadata as _, NewVersion, PutSmall,
+    PutTombstone, VersionKind, VersionRow,
 };
 use serde::Deserialize;
 use wire::problem::Code;
@@ -25,10 +25,11 @@ use wire::rest::{
 use super::Answer;
 use super::answer::{Failure, read_failure};
 use super::authentication::Caller;
+use super::body::GuardedBytes;
 use super::buckets::{cbor, control_body, page_limit};
 use super::uploads::{Wait, put_answer, settle};
 use crate::app::App;
-use crate::budget::Share;
+use crate::budget::{BudgetGuard, Share};
 use crate::records::{self, Bucket};
 use crate::recovery::Kind;
 
@@ -149,6 +150,7 @@ pub async fn put_small(
         app.put_bucket_key(&bucket, &caller.principal, id, record, app.own_mutation())
             .await?;
     }
+    app.require_session().await?;
     let recovery = app
         .recovery
         .seal(Kind::Small, &[&small.version_record, &small.manifest]);
@@ -238,8 +240,13 @@ pub(super) async fn object_answer(
     } else {
         None
     };
+    let mut held = None;
     let chunk = match (version.kind, &small) {
-        (VersionKind::Small, Some(row)) => Some(small_chunk(app, caller, row).await?),
+        (VersionKind::Small, Some(row)) => {
+            let (chunk, guard) = small_chunk(app, caller, row).await?;
+            held = Some(guard);
+            Some(chunk)
+        }
         (VersionKind::Small, None) => {
             return Err(Failure::internal(
                 "a small object without its record's place",
@@ -254,14 +261,21 @@ pub(super) async fn object_answer(
         bucket_key: bucket_key.map(Cow::Owned),
         fully_placed: version.pending_shards == 0,
     };
-    Ok(cbor(StatusCode::OK, answer.encode()))
+    // What a slow receiver keeps waiting counts until it is gone.
+    let mut response = cbor(StatusCode::OK, Vec::new());
+    *response.body_mut() = GuardedBytes::body(vec![answer.encode().into()], held);
+    Ok(response)
 }
 
 /// The ciphertext of a small object. The record is small enough to check here each time: a copy that is not what its CID
 /// says is never passed on.
-async fn small_chunk(app: &App, caller: &Caller, row: &ChunkRow) -> Answer<bytes::Bytes> {
+async fn small_chunk(
+    app: &App,
+    caller: &Caller,
+    row: &ChunkRow,
+) -> Answer<(bytes::Bytes, BudgetGuard)> {
     let length = usize::try_from(row.layout.chunk_bytes).unwrap_or(usize::MAX);
-    let _guard = app
+    let guard = app
         .budget
         .take(caller.principal, Share::Get, length)
         .await?;
@@ -297,7 +311,7 @@ async fn small_chunk(app: &App, caller: &Caller, row: &ChunkRow) -> Answer<bytes
     app.metrics
         .downloaded_bytes
         .inc_by(u64::try_from(range.len()).unwrap_or(0));
-    Ok(stored.slice(range))
+    Ok((stored.slice(range), guard))
 }
 
 /// Which object.
@@ -504,10 +518,8 @@ pub async fn copy(
             "the entry names other content than the source",
         ));
     }
-    let mut recovery = vec![
-        app.store_recovery(Kind::Version, &[&version.record, &source.manifest_root])
-            .await?,
-    ];
+    let own = copy_recovery(&app, &version, &source).await?;
+    let mut recovery = own.clone();
     let tombstone = match &body.tombstone {
         None => None,
         Some(bytes) => {
@@ -530,7 +542,6 @@ pub async fn copy(
         }
     };
     let id = version.version;
-    let own = recovery.first().cloned().into_iter().collect();
     let copy = CopyVersion {
         source: body.source,
         version,
@@ -541,4 +552,45 @@ pub async fn copy(
     let committed = settle(&app, committed, &recovery).await?;
     let chunks = usize::try_from(source.chunks).unwrap_or(usize::MAX);
     put_answer(&app, id, committed, chunks, &Wait::default()).await
+}
+
+/// Recovery records of a copy: its own version record, and the pages and layouts that it shares with the source, so that
+/// it can be rebuilt when the source is long gone.
+async fn copy_recovery(
+    app: &App,
+    version: &NewVersion,
+    source: &VersionRow,
+) -> Answer<Vec<ChunkLayout>> {
+    let per_page = u32::try_from(MANIFEST_PAGE_CHUNKS).unwrap_or(u32::MAX);
+    let mut pages = Vec::new();
+    for number in 0..source.chunks.div_ceil(per_page) {
+        match app
+            .metadata
+            .manifest_page(source.version.version, number)
+            .await?
+        {
+            Some(page) => pages.push(page),
+            None => break,
+        }
+    }
+    let page_count = u32::try_from(pages.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let head: [&[u8]; 3] = [&version.record, &source.manifest_root, &page_count];
+    let mut stored = vec![app.store_recovery(Kind::Version, &head).await?];
+    for number in 0..source.chunks.div_ceil(per_page) {
+        let from = number.saturating_mul(per_page);
+        let chunks = app
+            .metadata
+            .chunks(source.version.version, from, MANIFEST_PAGE_CHUNKS)
+            .await?;
+        let layouts: Vec<Vec<u8>> = chunks.iter().map(|chunk| chunk.layout.encode()).collect();
+        let page = usize::try_from(number)
+            .ok()
+            .and_then(|number| pages.get(number));
+        let number = number.to_be_bytes();
+        let page = page.map(Vec::as_slice).unwrap_or_default();
+        let mut parts: Vec<&[u8]> = vec![&version.record, &number, page];
+        parts.extend(layouts.iter().map(Vec::as_slice));
+        stored.push(app.store_recovery(Kind::Page, &parts).await?);
+    }
+    Ok(stored)
 }

@@ -80,6 +80,13 @@ pub async fn serve(
         let tls = tls.clone();
         tokio::spawn(async move {
             let _slot = slot;
+            // A connection that says nothing may not keep its place.
+            if tokio::time::timeout(HEADER_TIMEOUT, stream.readable())
+                .await
+                .is_err()
+            {
+                return;
+            }
             let stream = MinRate::new(stream, min_rate);
             let result = match tls {
                 None => {

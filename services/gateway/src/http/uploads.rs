@@ -1,6 +1,6 @@
 //! Uploads: chunks in any order, then one completion that makes the object visible.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +33,8 @@ use crate::shard_io::write::{Encoded, encode};
 
 /// Uploads listed at once.
 const UPLOADS_MAX: usize = 1_000;
+/// Slots read at once.
+const SLOT_PAGE: usize = 1_000;
 /// How long `wait=placed` waits.
 const PLACED_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -238,7 +240,7 @@ pub async fn put_chunk(
     app.metrics
         .uploaded_bytes
         .inc_by(u64::try_from(chunk.len()).unwrap_or(0));
-    let encoded = checked_encoding(&app, profile, chunk, cid).await?;
+    let encoded = checked_encoding(&app, profile, chunk.clone(), cid).await?;
     let layout = app.writer.plan(&encoded, &cid)?;
     let total = layout.shards.len();
     let slot = app.metadata.plan_chunk(upload.id, n, cid, layout).await?;
@@ -250,6 +252,18 @@ pub async fn put_chunk(
         )));
     }
     let layout = slot.chunk.layout;
+    // Another upload may have planned the same ciphertext, under another bucket's coding: its plan counts.
+    let encoded = if layout.profile == encoded.profile {
+        encoded
+    } else {
+        checked_encoding(&app, layout.profile, chunk, cid).await?
+    };
+    let planned = layout.shards.iter().map(|place| place.cid);
+    if !planned.eq(encoded.shards.iter().map(|(cid, _)| *cid)) {
+        return Err(Failure::internal(
+            "a planned layout that is not of this chunk",
+        ));
+    }
     let stored = app
         .writer
         .store(encoded, &layout, ShardTag::Chunk, guard)
@@ -389,6 +403,9 @@ pub(super) async fn settle(
 ) -> Answer<Committed> {
     match committed {
         Ok(committed) if committed.fresh => Ok(committed),
+        // Nobody knows whether that was committed: the records may be the only copies. If it was not, the next start's
+        // clean-up finds them without a row.
+        Err(error @ MetadataError::Unavailable(_)) => Err(error.into()),
         other => {
             app.drop_recovery(recovery).await;
             Ok(other?)
@@ -409,33 +426,33 @@ async fn version_recovery(
     let mut stored = vec![app.store_recovery(Kind::Version, &parts).await?];
     let per_page = domain::limits::MANIFEST_PAGE_CHUNKS;
     for (number, choices) in chosen.chunks(per_page).enumerate() {
-        let mut layouts = Vec::with_capacity(choices.len());
         let selected: HashSet<(u32, Cid)> = choices.iter().map(|c| (c.n, c.cid)).collect();
+        let mut found: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         let (Some(first), Some(last)) = (choices.first(), choices.last()) else {
             continue;
         };
         let mut from = first.n;
-        while from <= last.n && layouts.len() < choices.len() {
-            let slots = app.metadata.slots(upload.id, from, per_page).await?;
+        while from <= last.n {
+            let slots = app.metadata.slots(upload.id, from, SLOT_PAGE).await?;
             let Some(end) = slots.last().map(|slot| slot.n) else {
                 break;
             };
-            layouts.extend(
-                slots
-                    .iter()
-                    .filter(|slot| selected.contains(&(slot.n, slot.chunk.cid)))
-                    .map(|slot| slot.chunk.layout.encode()),
-            );
-            // A full page of slots may end amid the candidates of one index: read those again.
-            from = if slots.len() < per_page || end == from {
+            let chosen = slots
+                .iter()
+                .filter(|slot| selected.contains(&(slot.n, slot.chunk.cid)))
+                .map(|slot| (slot.n, slot.chunk.layout.encode()));
+            found.extend(chosen);
+            // A full page may end amid the candidates of one index: that index is read again.
+            from = if slots.len() < SLOT_PAGE || end == from {
                 end.saturating_add(1)
             } else {
                 end
             };
-            if end == from {
-                layouts.truncate(layouts.len().saturating_sub(1));
-            }
         }
+        if let Some(choice) = choices.iter().find(|choice| !found.contains_key(&choice.n)) {
+            return Err(MetadataError::ChunkMissing { n: choice.n }.into());
+        }
+        let layouts: Vec<Vec<u8>> = found.into_values().collect();
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let page = pages
             .get(usize::try_from(number).unwrap_or(usize::MAX))

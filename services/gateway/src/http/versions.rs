@@ -24,6 +24,7 @@ use super::objects::object_answer;
 use crate::app::App;
 use crate::budget::Share;
 use crate::shard_io::read::ChunkBytes;
+use crate::upkeep::proof_holds;
 
 /// What comes with a version.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -150,7 +151,24 @@ pub async fn chunk(
     let range = wanted.clone().unwrap_or(0..length);
     let held = if full_check { length * 2 } else { range.len() };
     let guard = app.budget.take(caller.principal, Share::Get, held).await?;
-    let read = if full_check {
+    let plain = if full_check {
+        None
+    } else {
+        let read = app
+            .reader
+            .range(&row, range.clone(), wanted.is_some())
+            .await
+            .map_err(|e| read_failure(n, e))?;
+        if !read.lost.is_empty() {
+            app.report_lost(&row, &read.lost, false).await;
+        }
+        // The proof is whatever a node had: one that is not the chunk's is made anew from a full check.
+        let proof = read.proof.as_deref().unwrap_or_default();
+        (wanted.is_none() || proof_holds(&row.cid, length, proof)).then_some(read)
+    };
+    let read = if let Some(read) = plain {
+        read
+    } else {
         let read = app
             .reader
             .verified_chunk(&row)
@@ -170,16 +188,6 @@ pub async fn chunk(
             proof: Some(proof.into()),
             lost: vec![],
         }
-    } else {
-        let read = app
-            .reader
-            .range(&row, range.clone(), wanted.is_some())
-            .await
-            .map_err(|e| read_failure(n, e))?;
-        if !read.lost.is_empty() {
-            app.report_lost(&row, &read.lost, false).await;
-        }
-        read
     };
     app.metrics
         .downloaded_bytes

@@ -64,6 +64,17 @@ pub struct ChunkBytes {
     pub lost: Vec<u8>,
 }
 
+/// Shards made again from others.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// In the order they were asked for.
+    pub shards: Vec<Bytes>,
+    /// The chunk proof that a node had beside its shard: to be checked before it is stored again.
+    pub proof: Bytes,
+    /// Further shards that were found missing or damaged on the way.
+    pub lost: Vec<u8>,
+}
+
 /// Reads chunks from the nodes.
 #[derive(Debug)]
 pub struct Reader<P> {
@@ -167,9 +178,9 @@ impl<P: ShardPeer> Reader<P> {
         &self,
         chunk: &ChunkRow,
         wanted: &[usize],
-    ) -> Result<(Vec<Bytes>, Bytes), ReadError> {
+    ) -> Result<Rebuilt, ReadError> {
         let _turn = self.full_checks.acquire().await;
-        let (intact, _, proof) = self.intact_shards(chunk).await;
+        let (intact, lost, proof) = self.intact_shards(chunk).await;
         let needed = chunk.layout.profile.data();
         if intact.len() < needed {
             return Err(ReadError::NotEnoughShards {
@@ -184,7 +195,11 @@ impl<P: ShardPeer> Reader<P> {
                 return Err(ReadError::WrongChunk);
             }
         }
-        Ok((rebuilt, proof))
+        Ok(Rebuilt {
+            shards: rebuilt,
+            proof,
+            lost,
+        })
     }
 
     /// Fetches every shard that should be there and keeps those that hash to their CID.
@@ -220,7 +235,7 @@ impl<P: ShardPeer> Reader<P> {
                         lost.extend(u8::try_from(shard));
                     }
                 }
-                Err(PeerError::NotFound) => lost.extend(u8::try_from(shard)),
+                Err(PeerError::NotFound | PeerError::Corrupt) => lost.extend(u8::try_from(shard)),
                 Err(_) => {}
             }
         }
@@ -493,7 +508,7 @@ impl<'a, P: ShardPeer> Gather<'a, P> {
                 if was_extra {
                     self.allowance += 1;
                 }
-                if error == PeerError::NotFound {
+                if matches!(error, PeerError::NotFound | PeerError::Corrupt) {
                     self.lost.extend(u8::try_from(shard));
                 }
             }

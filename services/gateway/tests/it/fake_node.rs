@@ -19,6 +19,8 @@ pub enum Mood {
     Dead,
     Hangs,
     Lies,
+    /// Knows that its copies are damaged.
+    Damaged,
     Full,
     Slow(Duration),
 }
@@ -51,7 +53,7 @@ impl FakeNode {
             Mood::Dead => return Err(PeerError::Unavailable("connection refused".into())),
             Mood::Hangs => std::future::pending().await,
             Mood::Slow(pause) => tokio::time::sleep(pause).await,
-            Mood::Healthy | Mood::Lies | Mood::Full => {}
+            Mood::Healthy | Mood::Lies | Mood::Damaged | Mood::Full => {}
         }
         Ok(mood)
     }
@@ -87,6 +89,9 @@ impl ShardPeer for FakeNode {
         want_proof: bool,
     ) -> Result<ShardBytes, PeerError> {
         let mood = self.answer().await?;
+        if mood == Mood::Damaged {
+            return Err(PeerError::Corrupt);
+        }
         let (_, proof, body) = self
             .0
             .lock()
@@ -112,13 +117,13 @@ impl ShardPeer for FakeNode {
         Ok(())
     }
 
-    async fn has(&self, cids: Vec<Cid>) -> Result<Vec<bool>, PeerError> {
-        self.answer().await?;
-        let state = self.0.lock().unwrap();
-        Ok(cids
-            .iter()
-            .map(|cid| state.shards.contains_key(cid))
-            .collect())
+    async fn holds(&self, cid: Cid) -> Result<bool, PeerError> {
+        let mood = self.answer().await?;
+        let held = self.0.lock().unwrap().shards.contains_key(&cid);
+        if held && mood == Mood::Damaged {
+            return Err(PeerError::Corrupt);
+        }
+        Ok(held)
     }
 
     async fn list_records(

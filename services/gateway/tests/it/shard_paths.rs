@@ -249,6 +249,18 @@ async fn liars_are_named_and_survived_by_the_full_check() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_its_node_knows_to_be_damaged_is_read_around_and_reported() {
+    let rig = rig(14);
+    let chunk = noise(4 << 20);
+    let (row, _) = rig.put(DC, &chunk).await.unwrap();
+    rig.node_of(&row, 6).set(Mood::Damaged);
+    let read = rig.reader.range(&row, 0..chunk.len(), false).await.unwrap();
+    assert!(read.body.concat() == chunk);
+    assert_eq!(read.lost, [6]);
+    assert_eq!(rig.reader.verified_chunk(&row).await.unwrap().lost, [6]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_shards_are_rebuilt_bit_for_bit() {
     let rig = rig(14);
     let chunk = noise(3_000_001);
@@ -257,8 +269,9 @@ async fn lost_shards_are_rebuilt_bit_for_bit() {
         wanted
             .iter()
             .for_each(|&shard| rig.node_of(&row, shard).set(Mood::Dead));
-        let (rebuilt, proof) = rig.reader.rebuilt_shards(&row, &wanted).await.unwrap();
-        assert_eq!(proof, "proof");
+        let rebuilt = rig.reader.rebuilt_shards(&row, &wanted).await.unwrap();
+        assert_eq!(rebuilt.proof, "proof");
+        let rebuilt = rebuilt.shards;
         for (&shard, bytes) in wanted.iter().zip(&rebuilt) {
             assert_eq!(Cid::of_raw(bytes), row.layout.shards[shard].cid);
         }
