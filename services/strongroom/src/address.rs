@@ -49,11 +49,17 @@ impl Remote {
             return Err(wrong("the scheme is sr:// or strongroom://"));
         }
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let bucket = bucket.parse().map_err(|error: domain::NameError| wrong(&error.to_string()))?;
+        let bucket = bucket
+            .parse()
+            .map_err(|error: domain::NameError| wrong(&error.to_string()))?;
         if !key.is_empty() {
-            key.parse::<ObjectKey>().map_err(|error| wrong(&error.to_string()))?;
+            key.parse::<ObjectKey>()
+                .map_err(|error| wrong(&error.to_string()))?;
         }
-        Ok(Self { bucket, key: key.to_owned() })
+        Ok(Self {
+            bucket,
+            key: key.to_owned(),
+        })
     }
 
     /// The object's key.
@@ -85,14 +91,21 @@ impl Remote {
         key.parse::<ObjectKey>().map_err(|error| {
             Failure::usage(format!("`{}` cannot be a key: {error}", printable(&key)))
         })?;
-        Ok(Self { bucket: self.bucket.clone(), key })
+        Ok(Self {
+            bucket: self.bucket.clone(),
+            key,
+        })
     }
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sr://{}", self.bucket)?;
-        if self.key.is_empty() { Ok(()) } else { write!(f, "/{}", printable(&self.key)) }
+        if self.key.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", printable(&self.key))
+        }
     }
 }
 
@@ -117,7 +130,10 @@ impl Operand {
     /// A usage failure for anything that is no address.
     pub fn remote(text: &OsStr) -> Result<Remote, Failure> {
         let text = text.to_str().ok_or_else(|| {
-            Failure::usage(format!("`{}` is not an address: it is not UTF-8", text.display()))
+            Failure::usage(format!(
+                "`{}` is not an address: it is not UTF-8",
+                text.display()
+            ))
         })?;
         Remote::parse(text)
     }
@@ -163,7 +179,15 @@ mod tests {
 
     #[test]
     fn keys_are_taken_literally() {
-        for key in ["../../etc/passwd", "a//b", "%2e%2e", "日本/語", "a?b#c", " ", "x://y"] {
+        for key in [
+            "../../etc/passwd",
+            "a//b",
+            "%2e%2e",
+            "日本/語",
+            "a?b#c",
+            " ",
+            "x://y",
+        ] {
             assert_eq!(remote(&format!("sr://photos/{key}")).1, key);
         }
     }
@@ -184,7 +208,12 @@ mod tests {
         }
         let long = format!("sr://photos/{}", "k".repeat(10_000));
         assert!(Remote::parse(&long).unwrap_err().message.contains("1,024"));
-        assert!(Remote::parse("sr://photos/a\0b").unwrap_err().message.contains("NUL"));
+        assert!(
+            Remote::parse("sr://photos/a\0b")
+                .unwrap_err()
+                .message
+                .contains("NUL")
+        );
     }
 
     #[test]
@@ -204,7 +233,12 @@ mod tests {
         check("sr://photos", "a", "a");
         check("sr://photos/x/", "a/b", "x/a/b");
         check("sr://photos/x", "a", "x/a");
-        assert!(Remote::parse("sr://photos/x").unwrap().join(&"k".repeat(1_024)).is_err());
+        assert!(
+            Remote::parse("sr://photos/x")
+                .unwrap()
+                .join(&"k".repeat(1_024))
+                .is_err()
+        );
         assert!(Remote::parse("sr://photos").unwrap().object().is_err());
     }
 }

@@ -72,22 +72,58 @@ pub struct Global {
     #[arg(long, global = true, display_order = 902)]
     pub no_progress: bool,
     /// Folder of the identity, settings and local state [default: $XDG_CONFIG_HOME/strongroom]
-    #[arg(long, global = true, value_name = "DIR", env = "STRONGROOM_CONFIG_DIR", display_order = 910)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "STRONGROOM_CONFIG_DIR",
+        display_order = 910
+    )]
     pub config_dir: Option<PathBuf>,
     /// Settings file [default: config.toml in the configuration folder]
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG", display_order = 911)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STRONGROOM_CONFIG",
+        display_order = 911
+    )]
     pub config: Option<PathBuf>,
     /// Where the gateway answers [default: http://127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_ENDPOINT", display_order = 912)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "STRONGROOM_ENDPOINT",
+        display_order = 912
+    )]
     pub endpoint: Option<String>,
     /// The deployment that must answer; the first one that answered is remembered otherwise
-    #[arg(long, global = true, value_name = "ID", env = "STRONGROOM_DEPLOYMENT", display_order = 913)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ID",
+        env = "STRONGROOM_DEPLOYMENT",
+        display_order = 913
+    )]
     pub deployment: Option<String>,
     /// File whose first line is the passphrase of the identity
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE", display_order = 914)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STRONGROOM_PASSPHRASE_FILE",
+        display_order = 914
+    )]
     pub passphrase_file: Option<PathBuf>,
     /// Command that prints the passphrase of the identity
-    #[arg(long, global = true, value_name = "COMMAND", env = "STRONGROOM_PASSPHRASE_COMMAND", display_order = 915)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "COMMAND",
+        env = "STRONGROOM_PASSPHRASE_COMMAND",
+        display_order = 915
+    )]
     pub passphrase_command: Option<String>,
 }
 

@@ -34,9 +34,12 @@ pub struct Context {
 /// # Errors
 /// The command's own, or interrupted.
 pub fn block_on<T>(command: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
-    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
+        })?;
     let outcome = runtime.block_on(async {
         let mut command = std::pin::pin!(command);
         // A passphrase is asked for before the first wait: until then Ctrl-C ends the process as it does anywhere.
@@ -62,11 +65,17 @@ pub(crate) mod tests {
 
     /// A context that prints nothing.
     pub(crate) fn context() -> Context {
-        let global =
-            Global { config_dir: Some("/nonexistent/strongroom".into()), ..Global::default() };
+        let global = Global {
+            config_dir: Some("/nonexistent/strongroom".into()),
+            ..Global::default()
+        };
         Context {
             settings: Settings::load(&global, &|_| None).expect("no file is read"),
-            output: Output { json: false, quiet: true, progress: false },
+            output: Output {
+                json: false,
+                quiet: true,
+                progress: false,
+            },
         }
     }
 }

@@ -76,12 +76,13 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
     /// A failure with a stable code.
-    pub fn new(
-        exit: Exit,
-        code: impl Into<Cow<'static, str>>,
-        message: impl Into<String>,
-    ) -> Self {
-        Self { exit, code: code.into(), message: message.into(), advice: None }
+    pub fn new(exit: Exit, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            code: code.into(),
+            message: message.into(),
+            advice: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -118,13 +119,21 @@ impl Failure {
             ErrorKind::StorageFull => "the disk is full".to_owned(),
             _ => error.to_string(),
         };
-        Self::new(exit, code, format!("cannot {doing} {}: {reason}", path.display()))
+        Self::new(
+            exit,
+            code,
+            format!("cannot {doing} {}: {reason}", path.display()),
+        )
     }
 
     /// Several items were worked on and some failed.
     pub fn partial(failed: usize, total: usize, what: &str) -> Self {
-        Self::new(Exit::Partial, "partial", format!("{failed} of {total} {what} failed"))
-            .advise("each failure is reported above; run the command again to retry what failed")
+        Self::new(
+            Exit::Partial,
+            "partial",
+            format!("{failed} of {total} {what} failed"),
+        )
+        .advise("each failure is reported above; run the command again to retry what failed")
     }
 
     /// Ctrl-C.
@@ -164,7 +173,11 @@ mod tests {
         use clap::CommandFactory as _;
         let help = crate::args::Cli::command().render_long_help().to_string();
         for (exit, word) in Exit::ALL {
-            assert!(help.contains(&format!("{} {word}", exit.code())), "{} {word}", exit.code());
+            assert!(
+                help.contains(&format!("{} {word}", exit.code())),
+                "{} {word}",
+                exit.code()
+            );
         }
     }
 
@@ -173,7 +186,10 @@ mod tests {
         let check = |kind: io::ErrorKind, exit: Exit| {
             let failure = Failure::file("read", Path::new("/x/y"), &kind.into());
             assert_eq!(failure.exit, exit, "{kind:?}");
-            assert!(failure.message.starts_with("cannot read /x/y: "), "{failure}");
+            assert!(
+                failure.message.starts_with("cannot read /x/y: "),
+                "{failure}"
+            );
         };
         check(io::ErrorKind::NotFound, Exit::NotFound);
         check(io::ErrorKind::PermissionDenied, Exit::Refused);
@@ -183,7 +199,9 @@ mod tests {
 
     #[test]
     fn the_sentence_names_its_subject_and_then_what_to_do() {
-        let failure = Failure::usage("no such option").advise("see --help").about("sr://a/b");
+        let failure = Failure::usage("no such option")
+            .advise("see --help")
+            .about("sr://a/b");
         assert_eq!(failure.to_string(), "sr://a/b: no such option; see --help");
     }
 }

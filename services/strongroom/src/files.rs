@@ -73,18 +73,30 @@ impl Excludes {
 
     /// Whether a path (with `/` between names) is left out.
     pub fn matches(&self, relative: &str) -> bool {
-        let ends = relative.match_indices('/').map(|(at, _)| at).chain([relative.len()]);
+        let ends = relative
+            .match_indices('/')
+            .map(|(at, _)| at)
+            .chain([relative.len()]);
         self.paths.iter().any(|path| {
-            ends.clone().any(|end| path.is_match(relative.get(..end).unwrap_or(relative)))
-        }) || relative.split('/').any(|name| self.names.iter().any(|glob| glob.is_match(name)))
+            ends.clone()
+                .any(|end| path.is_match(relative.get(..end).unwrap_or(relative)))
+        }) || relative
+            .split('/')
+            .any(|name| self.names.iter().any(|glob| glob.is_match(name)))
     }
 }
 
 /// Size and time of a file.
 pub fn stamp(meta: &std::fs::Metadata) -> Stamp {
-    let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let since = meta
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let modified_ns = since.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    Stamp { size: meta.len(), modified_ns }
+    Stamp {
+        size: meta.len(),
+        modified_ns,
+    }
 }
 
 /// Every regular file below `root`, by name. Links are not followed.
@@ -93,7 +105,9 @@ pub fn walk(root: &Path, excludes: &Excludes) -> Walked {
     let relative_of = |path: &Path| -> Option<String> {
         let mut text = String::new();
         for part in path.strip_prefix(root).ok()?.components() {
-            let Component::Normal(name) = part else { return None };
+            let Component::Normal(name) = part else {
+                return None;
+            };
             if !text.is_empty() {
                 text.push('/');
             }
@@ -101,11 +115,14 @@ pub fn walk(root: &Path, excludes: &Excludes) -> Walked {
         }
         Some(text)
     };
-    let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
-        entry.depth() == 0
-            || !(is_partial(entry.file_name())
-                || relative_of(entry.path()).is_some_and(|path| excludes.matches(&path)))
-    });
+    let entries = WalkDir::new(root)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| {
+            entry.depth() == 0
+                || !(is_partial(entry.file_name())
+                    || relative_of(entry.path()).is_some_and(|path| excludes.matches(&path)))
+        });
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
@@ -124,12 +141,21 @@ pub fn walk(root: &Path, excludes: &Excludes) -> Walked {
             continue;
         }
         if !kind.is_file() {
-            let what = if kind.is_symlink() { "a symbolic link" } else { "not a regular file" };
-            walked.skipped.push(format!("{} is {what}: left out", name()));
+            let what = if kind.is_symlink() {
+                "a symbolic link"
+            } else {
+                "not a regular file"
+            };
+            walked
+                .skipped
+                .push(format!("{} is {what}: left out", name()));
             continue;
         }
         let Some(relative) = relative_of(entry.path()).filter(|text| !text.is_empty()) else {
-            walked.failed.push(Failure::usage(format!("{} is not UTF-8 and cannot be a key", name())));
+            walked.failed.push(Failure::usage(format!(
+                "{} is not UTF-8 and cannot be a key",
+                name()
+            )));
             continue;
         };
         match entry.metadata() {
@@ -141,7 +167,9 @@ pub fn walk(root: &Path, excludes: &Excludes) -> Walked {
             Err(error) => walked.failed.push(Failure::file(
                 "read",
                 entry.path(),
-                &error.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into()),
+                &error
+                    .into_io_error()
+                    .unwrap_or_else(|| std::io::ErrorKind::Other.into()),
             )),
         }
     }
@@ -169,10 +197,14 @@ pub fn expand(path: &Path) -> Outcome<Vec<PathBuf>> {
     let base: PathBuf = names.iter().take_while(|name| literal(name)).collect();
     let deep = text.contains("**");
     let below = names.iter().skip_while(|name| literal(name)).count();
-    let walk = WalkDir::new(if base.as_os_str().is_empty() { Path::new(".") } else { &base })
-        .min_depth(1)
-        .max_depth(if deep { usize::MAX } else { below })
-        .sort_by_file_name();
+    let walk = WalkDir::new(if base.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        &base
+    })
+    .min_depth(1)
+    .max_depth(if deep { usize::MAX } else { below })
+    .sort_by_file_name();
     let found: Vec<PathBuf> = walk
         .into_iter()
         .filter_map(Result::ok)
@@ -183,8 +215,10 @@ pub fn expand(path: &Path) -> Outcome<Vec<PathBuf>> {
         .filter(|path| matcher.is_match(path))
         .collect();
     if found.is_empty() {
-        return Err(Failure::file("read", path, &std::io::ErrorKind::NotFound.into())
-            .advise("nothing matches this glob"));
+        return Err(
+            Failure::file("read", path, &std::io::ErrorKind::NotFound.into())
+                .advise("nothing matches this glob"),
+        );
     }
     Ok(found)
 }
@@ -196,15 +230,26 @@ pub fn expand(path: &Path) -> Outcome<Vec<PathBuf>> {
 pub fn key_glob(key: &str) -> Outcome<Option<(&str, GlobMatcher)>> {
     match key.find(GLOB) {
         None => Ok(None),
-        Some(at) => Ok(Some((key.get(..at).unwrap_or_default(), glob(key)?.compile_matcher()))),
+        Some(at) => Ok(Some((
+            key.get(..at).unwrap_or_default(),
+            glob(key)?.compile_matcher(),
+        ))),
     }
 }
 
 /// `*` stops at a `/`, `**` does not; nothing is an escape.
 fn glob(pattern: &str) -> Outcome<Glob> {
-    GlobBuilder::new(pattern).literal_separator(true).backslash_escape(false).build().map_err(|error| {
-        Failure::usage(format!("`{}` is not a glob: {}", printable(pattern), error.kind()))
-    })
+    GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .backslash_escape(false)
+        .build()
+        .map_err(|error| {
+            Failure::usage(format!(
+                "`{}` is not a glob: {}",
+                printable(pattern),
+                error.kind()
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -223,7 +268,11 @@ mod tests {
     }
 
     fn relatives(walked: &Walked) -> Vec<&str> {
-        walked.files.iter().map(|file| file.relative.as_str()).collect()
+        walked
+            .files
+            .iter()
+            .map(|file| file.relative.as_str())
+            .collect()
     }
 
     #[test]
@@ -249,11 +298,28 @@ mod tests {
 
     #[test]
     fn excludes_match_names_anywhere_and_paths_from_the_top() {
-        let excludes = Excludes::new(&["*.o", "target", "/docs/*.html", "a/b/"].map(str::to_owned)).unwrap();
-        for out in ["x.o", "d/e/x.o", "target", "target/debug/x", "d/target/y", "docs/i.html", "a/b", "a/b/c/d"] {
+        let excludes =
+            Excludes::new(&["*.o", "target", "/docs/*.html", "a/b/"].map(str::to_owned)).unwrap();
+        for out in [
+            "x.o",
+            "d/e/x.o",
+            "target",
+            "target/debug/x",
+            "d/target/y",
+            "docs/i.html",
+            "a/b",
+            "a/b/c/d",
+        ] {
             assert!(excludes.matches(out), "{out}");
         }
-        for kept in ["x.oo", "targets", "docs/sub/i.html", "d/docs/i.html", "x/a/b", "a/bc"] {
+        for kept in [
+            "x.oo",
+            "targets",
+            "docs/sub/i.html",
+            "d/docs/i.html",
+            "x/a/b",
+            "a/bc",
+        ] {
             assert!(!excludes.matches(kept), "{kept}");
         }
         let dir = tree(&["src/a.rs", "src/a.o", "target/x", "docs/i.html"]);
@@ -268,7 +334,12 @@ mod tests {
             expand(&dir.path().join(pattern))
                 .unwrap()
                 .iter()
-                .map(|path| path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned())
+                .map(|path| {
+                    path.strip_prefix(dir.path())
+                        .unwrap()
+                        .to_string_lossy()
+                        .into_owned()
+                })
                 .collect()
         };
         assert_eq!(expanded("*.jpg"), ["[x].jpg", "a.jpg", "b.jpg"]);

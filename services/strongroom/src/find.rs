@@ -58,14 +58,22 @@ pub async fn find(store: &Store, remote: &Remote, how: How) -> Outcome<Match> {
             })
             .await?;
             return some(objects, || {
-                Failure::new(Exit::NotFound, "not_found", format!("nothing matches {remote}"))
-                    .advise("--no-glob takes its characters literally")
+                Failure::new(
+                    Exit::NotFound,
+                    "not_found",
+                    format!("nothing matches {remote}"),
+                )
+                .advise("--no-glob takes its characters literally")
             })
-            .map(|objects| Match { objects, exact: false });
+            .map(|objects| Match {
+                objects,
+                exact: false,
+            });
         }
     }
     if remote.is_folder() {
-        return Err(Failure::usage(format!("{remote} is not one object")).advise("-r takes everything below it"));
+        return Err(Failure::usage(format!("{remote} is not one object"))
+            .advise("-r takes everything below it"));
     }
     let info = match store.stat(remote).await {
         Ok(stat) => stat.object,
@@ -75,7 +83,10 @@ pub async fn find(store: &Store, remote: &Remote, how: How) -> Outcome<Match> {
         Err(failure) => return Err(failure),
     };
     let base = folder_end(info.key.as_str());
-    Ok(Match { objects: vec![found(remote, info, base)], exact: true })
+    Ok(Match {
+        objects: vec![found(remote, info, base)],
+        exact: true,
+    })
 }
 
 /// Calls `each` with every page of a listing.
@@ -91,14 +102,20 @@ pub async fn each_page(
 ) -> Outcome {
     let mut after: Option<String> = None;
     loop {
-        let page = store.list(bucket, prefix, delimiter, after.as_deref()).await?;
+        let page = store
+            .list(bucket, prefix, delimiter, after.as_deref())
+            .await?;
         let next = page.next.clone();
         each(page);
         match next {
             // A gateway that answers with the same cursor for ever must not hold us for ever.
             Some(next) if after.as_ref() != Some(&next) => after = Some(next),
             Some(_) => {
-                return Err(Failure::new(Exit::Failure, "listing", "the gateway's listing does not advance"));
+                return Err(Failure::new(
+                    Exit::Failure,
+                    "listing",
+                    "the gateway's listing does not advance",
+                ));
             }
             None => return Ok(()),
         }
@@ -122,9 +139,16 @@ async fn below(store: &Store, remote: &Remote) -> Outcome<Match> {
     .await?;
     // An empty bucket is nothing to do; an empty folder does not exist.
     if objects.is_empty() && !key.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "not_found", format!("there is nothing below {remote}")));
+        return Err(Failure::new(
+            Exit::NotFound,
+            "not_found",
+            format!("there is nothing below {remote}"),
+        ));
     }
-    Ok(Match { objects, exact: false })
+    Ok(Match {
+        objects,
+        exact: false,
+    })
 }
 
 async fn explain_missing(store: &Store, remote: &Remote, failure: Failure) -> Failure {
@@ -140,7 +164,10 @@ async fn explain_missing(store: &Store, remote: &Remote, failure: Failure) -> Fa
 fn found(remote: &Remote, info: ObjectInfo, base: usize) -> Found {
     let key = info.key.as_str();
     Found {
-        address: Remote { bucket: remote.bucket.clone(), key: key.to_owned() },
+        address: Remote {
+            bucket: remote.bucket.clone(),
+            key: key.to_owned(),
+        },
         relative: key.get(base..).unwrap_or(key).to_owned(),
         info,
     }
@@ -152,7 +179,11 @@ fn folder_end(key: &str) -> usize {
 }
 
 fn some<T>(items: Vec<T>, none: impl FnOnce() -> Failure) -> Outcome<Vec<T>> {
-    if items.is_empty() { Err(none()) } else { Ok(items) }
+    if items.is_empty() {
+        Err(none())
+    } else {
+        Ok(items)
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use crypto::Identity;
 use crypto::identity_file::{self, IdentityFileError};
 use crypto::seed_text::{self, SeedKind};
-use crypto::Identity;
 use domain::Principal;
 use rand_core::UnwrapErr;
 use zeroize::Zeroizing;
@@ -69,7 +69,11 @@ pub fn save(settings: &Settings, identity: &Identity, passphrase: &Passphrase) -
 /// The recovery kit.
 pub fn kit(identity: &Identity) -> Zeroizing<String> {
     let principal = identity.principal().to_string();
-    seed_text::kit(SeedKind::Identity, identity.danger_seed(), &[("principal", &principal)])
+    seed_text::kit(
+        SeedKind::Identity,
+        identity.danger_seed(),
+        &[("principal", &principal)],
+    )
 }
 
 /// An identity from its recovery kit.
@@ -77,10 +81,12 @@ pub fn kit(identity: &Identity) -> Zeroizing<String> {
 /// # Errors
 /// A usage failure when the text is no kit, or was mistyped.
 pub fn from_kit(text: &str) -> Outcome<Identity> {
-    seed_text::parse(SeedKind::Identity, text).map(Identity::from_seed).map_err(|error| {
-        Failure::usage(format!("this is not a recovery kit: {error}"))
-            .advise("give the file that `strongroom identity export` wrote")
-    })
+    seed_text::parse(SeedKind::Identity, text)
+        .map(Identity::from_seed)
+        .map_err(|error| {
+            Failure::usage(format!("this is not a recovery kit: {error}"))
+                .advise("give the file that `strongroom identity export` wrote")
+        })
 }
 
 fn read(path: &Path) -> Outcome<Vec<u8>> {
@@ -90,9 +96,14 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
             return Err(Failure::new(
                 Exit::Usage,
                 "no_identity",
-                format!("there is no identity in {}", path.parent().unwrap_or(path).display()),
+                format!(
+                    "there is no identity in {}",
+                    path.parent().unwrap_or(path).display()
+                ),
             )
-            .advise("make one with `strongroom init`, or take yours with `strongroom identity import`"));
+            .advise(
+                "make one with `strongroom init`, or take yours with `strongroom identity import`",
+            ));
         }
         Err(error) => return Err(Failure::file("read the identity", path, &error)),
     };

@@ -42,7 +42,9 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error.format(&mut Cli::command())),
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.no_progress);
-    let Some((_, given)) = matches.subcommand() else { return ExitCode::from(2) };
+    let Some((_, given)) = matches.subcommand() else {
+        return ExitCode::from(2);
+    };
     match run(cli, output, &origins(given)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -100,7 +102,10 @@ fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
 /// for (the grammar failed, so the option is looked for by itself).
 fn usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
-    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
     if !help && std::env::args_os().any(|arg| arg == "--json") {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();

@@ -30,7 +30,11 @@ impl Output {
     /// `progress` only when standard error is a terminal and nothing forbids it.
     pub fn new(json: bool, quiet: bool, no_progress: bool) -> Self {
         let progress = !json && !quiet && !no_progress && io::stderr().is_terminal();
-        Self { json, quiet, progress }
+        Self {
+            json,
+            quiet,
+            progress,
+        }
     }
 
     /// A result: `value` as JSON, or what `human` says.
@@ -99,7 +103,10 @@ pub fn failure_json(failure: &Failure) -> serde_json::Value {
 /// One line on standard output. A reader that went away (`| head`) ends the process quietly, as it does for `cat`.
 pub fn line(text: &str) {
     let mut out = io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")) {
+    if let Err(error) = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+    {
         stdout_failed(&error);
     }
 }
@@ -213,7 +220,10 @@ mod tests {
 
     #[test]
     fn tables_align_and_do_not_trail_spaces() {
-        let rows = [vec!["a".to_owned(), "1".to_owned(), "x".to_owned()], vec!["bcd".to_owned(), "100".to_owned(), String::new()]];
+        let rows = [
+            vec!["a".to_owned(), "1".to_owned(), "x".to_owned()],
+            vec!["bcd".to_owned(), "100".to_owned(), String::new()],
+        ];
         assert_eq!(table(&rows, &[1]), "a      1  x\nbcd  100");
         assert_eq!(table(&[], &[]), "");
     }

@@ -39,7 +39,9 @@ pub fn new(settings: &Settings) -> Outcome<Passphrase> {
             let first = ask("New passphrase for your identity: ")?;
             let second = ask("The same again: ")?;
             if first != second {
-                return Err(Failure::usage("the two passphrases differ; nothing was changed"));
+                return Err(Failure::usage(
+                    "the two passphrases differ; nothing was changed",
+                ));
             }
             first
         }
@@ -54,7 +56,10 @@ pub fn new(settings: &Settings) -> Outcome<Passphrase> {
 }
 
 fn given(settings: &Settings) -> Outcome<Option<Passphrase>> {
-    match (&settings.passphrase_file.value, &settings.passphrase_command.value) {
+    match (
+        &settings.passphrase_file.value,
+        &settings.passphrase_command.value,
+    ) {
         // The one that was said last, in the order of precedence, wins; a file at the same level beats a command.
         (Some(file), Some(command)) => {
             if rank(settings.passphrase_command.origin) < rank(settings.passphrase_file.origin) {
@@ -83,13 +88,19 @@ fn from_file(path: &Path) -> Outcome<Passphrase> {
     let failed = |error: std::io::Error| Failure::file("read the passphrase from", path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut text = Zeroizing::new(Vec::with_capacity(256));
-    file.take(BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    file.take(BYTES_MAX + 1)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
     first_line(text).map_err(|why| Failure::usage(format!("{}: {why}", path.display())))
 }
 
 fn from_command(command: &str) -> Outcome<Passphrase> {
     let failed = |why: String| {
-        Failure::new(Exit::Refused, "passphrase_command", format!("the passphrase command failed: {why}"))
+        Failure::new(
+            Exit::Refused,
+            "passphrase_command",
+            format!("the passphrase command failed: {why}"),
+        )
     };
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
@@ -127,8 +138,10 @@ fn first_line(mut text: Passphrase) -> Result<Passphrase, &'static str> {
 
 fn ask(prompt: &str) -> Outcome<Passphrase> {
     if !std::io::stdin().is_terminal() && std::fs::File::open("/dev/tty").is_err() {
-        return Err(Failure::usage("a passphrase is needed and there is no terminal to ask on")
-            .advise("set STRONGROOM_PASSPHRASE_FILE or STRONGROOM_PASSPHRASE_COMMAND"));
+        return Err(
+            Failure::usage("a passphrase is needed and there is no terminal to ask on")
+                .advise("set STRONGROOM_PASSPHRASE_FILE or STRONGROOM_PASSPHRASE_COMMAND"),
+        );
     }
     rpassword::prompt_password(prompt)
         .map(|text| Zeroizing::new(text.into_bytes()))
@@ -146,7 +159,12 @@ mod tests {
     #[test]
     fn the_first_line_is_the_passphrase() {
         let check = |text: &[u8], passphrase: &[u8]| {
-            assert_eq!(first_line(Zeroizing::new(text.to_vec())).unwrap().as_slice(), passphrase);
+            assert_eq!(
+                first_line(Zeroizing::new(text.to_vec()))
+                    .unwrap()
+                    .as_slice(),
+                passphrase
+            );
         };
         check(b"correct horse\n", b"correct horse");
         check(b"correct horse\r\nsecond", b"correct horse");
@@ -157,7 +175,10 @@ mod tests {
 
     #[test]
     fn commands_give_a_passphrase_or_say_why_not() {
-        assert_eq!(from_command("echo hunter22").unwrap().as_slice(), b"hunter22");
+        assert_eq!(
+            from_command("echo hunter22").unwrap().as_slice(),
+            b"hunter22"
+        );
         assert_eq!(from_command("exit 3").unwrap_err().exit, Exit::Refused);
         assert!(from_command("true").unwrap_err().message.contains("empty"));
     }

@@ -20,7 +20,12 @@ pub struct Usage {
 pub fn platform(folder: &DataFolder) -> Option<Vec<(String, u32)>> {
     let processes = Processes::read(folder).ok()?;
     let mut found = vec![("supervisor".to_owned(), processes.supervisor)];
-    found.extend(processes.children.into_iter().filter_map(|child| Some((child.name, child.pid?))));
+    found.extend(
+        processes
+            .children
+            .into_iter()
+            .filter_map(|child| Some((child.name, child.pid?))),
+    );
     Some(found)
 }
 
@@ -56,7 +61,9 @@ fn parse_cpu(stat: &str) -> Option<Duration> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let per_s = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_secs_f64(float(user + system) / float(per_s.max(1))))
+    Some(Duration::from_secs_f64(
+        float(user + system) / float(per_s.max(1)),
+    ))
 }
 
 /// A `Name: 123 kB` line, in bytes.
@@ -84,6 +91,9 @@ mod tests {
     fn this_process_has_memory() {
         let here = [("gateway".to_owned(), std::process::id())];
         let usage = usage(&here);
-        assert!(usage.pss_bytes > 100_000 && usage.gateway_peak_bytes > 100_000, "{usage:?}");
+        assert!(
+            usage.pss_bytes > 100_000 && usage.gateway_peak_bytes > 100_000,
+            "{usage:?}"
+        );
     }
 }

@@ -27,7 +27,10 @@ impl Progress {
     /// `total_bytes` is what all transfers have together, when it is known.
     pub fn new(output: &Output, total_bytes: Option<u64>, transfers: usize) -> Self {
         if !output.progress {
-            return Self { screen: None, total: None };
+            return Self {
+                screen: None,
+                total: None,
+            };
         }
         let screen = MultiProgress::new();
         *SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(screen.clone());
@@ -37,7 +40,10 @@ impl Progress {
             bar.set_message(format!("total of {transfers}"));
             bar
         });
-        Self { screen: Some(screen), total }
+        Self {
+            screen: Some(screen),
+            total,
+        }
     }
 
     /// The bar of one transfer.
@@ -50,7 +56,10 @@ impl Progress {
             bar.set_message(shorten(&printable(name)));
             bar
         });
-        Bar { own, total: self.total.clone() }
+        Bar {
+            own,
+            total: self.total.clone(),
+        }
     }
 }
 
@@ -85,7 +94,10 @@ impl Bar {
 
 /// Prints a line above the bars.
 pub fn println(text: &str) {
-    let screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let screen = SCREEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let printed = screen.is_some_and(|screen| screen.println(text).is_ok());
     if !printed {
         use std::io::Write as _;
@@ -95,7 +107,8 @@ pub fn println(text: &str) {
 
 fn new_bar(bytes: Option<u64>) -> ProgressBar {
     const KNOWN: &str = "{msg:32} {bar:24} {binary_bytes:>11} of {binary_total_bytes:11} {binary_bytes_per_sec:>13}  {eta:>4} left";
-    const UNKNOWN: &str = "{msg:32} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13}  {elapsed}";
+    const UNKNOWN: &str =
+        "{msg:32} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13}  {elapsed}";
     let (bar, template) = match bytes {
         Some(bytes) => (ProgressBar::new(bytes), KNOWN),
         None => (ProgressBar::no_length(), UNKNOWN),
@@ -133,7 +146,11 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_where_nobody_looks() {
-        let output = Output { json: false, quiet: false, progress: false };
+        let output = Output {
+            json: false,
+            quiet: false,
+            progress: false,
+        };
         let progress = Progress::new(&output, Some(10), 2);
         assert!(progress.screen.is_none());
         progress.bar("a", None).add(5);

@@ -85,13 +85,17 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     }
     match Form::deserialize(deserializer)? {
         Form::Number(bytes) => Ok(Some(bytes)),
-        Form::Text(text) => parse_size(&text).map(Some).map_err(serde::de::Error::custom),
+        Form::Text(text) => parse_size(&text)
+            .map(Some)
+            .map_err(serde::de::Error::custom),
     }
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+    parse_duration(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 /// The settings of every command.
@@ -145,7 +149,12 @@ pub type OriginOf<'a> = &'a dyn Fn(&str) -> Option<ValueSource>;
 
 /// The origins of a parsed command line; the matches of the subcommand hold the global options too.
 pub fn origins(matches: &ArgMatches) -> impl Fn(&str) -> Option<ValueSource> + '_ {
-    move |name| matches.try_contains_id(name).ok().and_then(|_| matches.value_source(name))
+    move |name| {
+        matches
+            .try_contains_id(name)
+            .ok()
+            .and_then(|_| matches.value_source(name))
+    }
 }
 
 fn pick<T>(
@@ -163,8 +172,14 @@ fn pick<T>(
             };
             Sourced { value, origin }
         }
-        (None, Some(value)) => Sourced { value, origin: Origin::File },
-        (None, None) => Sourced { value: default(), origin: Origin::Default },
+        (None, Some(value)) => Sourced {
+            value,
+            origin: Origin::File,
+        },
+        (None, None) => Sourced {
+            value: default(),
+            origin: Origin::Default,
+        },
     }
 }
 
@@ -184,13 +199,30 @@ impl Settings {
     /// When the file cannot be read or is not understood, or no configuration folder can be told.
     pub fn load(global: &Global, origin_of: OriginOf<'_>) -> Outcome<Self> {
         let config_dir = match &global.config_dir {
-            Some(_) => pick("config_dir", origin_of, global.config_dir.clone(), None, PathBuf::new),
-            None => Sourced { value: default_config_dir()?, origin: Origin::Default },
+            Some(_) => pick(
+                "config_dir",
+                origin_of,
+                global.config_dir.clone(),
+                None,
+                PathBuf::new,
+            ),
+            None => Sourced {
+                value: default_config_dir()?,
+                origin: Origin::Default,
+            },
         };
         let default_file = config_dir.value.join("config.toml");
-        let config_file = pick("config", origin_of, global.config.clone(), None, || default_file);
+        let config_file = pick("config", origin_of, global.config.clone(), None, || {
+            default_file
+        });
         let file = read_file(&config_file)?;
-        Ok(Self::merge(global, origin_of, config_dir, config_file, file))
+        Ok(Self::merge(
+            global,
+            origin_of,
+            config_dir,
+            config_file,
+            file,
+        ))
     }
 
     fn merge(
@@ -270,8 +302,19 @@ impl Settings {
             node_port: pick("node_port", o, args.node_port, file.node_port, || 7400),
             memory_budget: pick_option("memory_budget", o, args.memory_budget, file.memory_budget),
             node_capacity: pick_option("node_capacity", o, args.node_capacity, file.node_capacity),
-            probe_interval: pick_option("probe_interval", o, args.probe_interval, file.probe_interval),
-            log_format: pick("log_format", o, args.log_format, file.log_format, LogFormat::default),
+            probe_interval: pick_option(
+                "probe_interval",
+                o,
+                args.probe_interval,
+                file.probe_interval,
+            ),
+            log_format: pick(
+                "log_format",
+                o,
+                args.log_format,
+                file.log_format,
+                LogFormat::default,
+            ),
             log_to: pick("log_to", o, args.log_to, file.log_to, LogTo::default),
             log: pick("log", o, args.log, file.log, || "info".to_owned()),
         }
@@ -281,7 +324,9 @@ impl Settings {
 /// `$XDG_CONFIG_HOME/strongroom`, else `~/.config/strongroom`.
 fn default_config_dir() -> Outcome<PathBuf> {
     let absolute = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
     };
     absolute("XDG_CONFIG_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".config")))
@@ -301,20 +346,25 @@ fn read_file(path: &Sourced<PathBuf>) -> Outcome<FileSettings> {
             return Ok(FileSettings::default());
         }
         Ok(meta) if meta.len() > FILE_BYTES_MAX => {
-            return Err(Failure::usage(format!("{} is too large for a settings file", path.display())));
+            return Err(Failure::usage(format!(
+                "{} is too large for a settings file",
+                path.display()
+            )));
         }
         _ => std::fs::read_to_string(path)
             .map_err(|error| Failure::file("read the settings file", path, &error))?,
     };
     parse_file(&text).map_err(|error| {
-        Failure::usage(format!("{}: {error}", path.display())).advise("correct the file, or name another with --config")
+        Failure::usage(format!("{}: {error}", path.display()))
+            .advise("correct the file, or name another with --config")
     })
 }
 
 fn parse_file(text: &str) -> Result<FileSettings, String> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| {
-            text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
+            text.get(..span.start)
+                .map_or(1, |before| before.matches('\n').count() + 1)
         });
         match line {
             Some(line) => format!("line {line}: {}", error.message()),
@@ -339,25 +389,56 @@ mod tests {
     "#;
 
     fn merged(global: &Global, source: Option<ValueSource>) -> Settings {
-        let here = |path: &str| Sourced { value: PathBuf::from(path), origin: Origin::Default };
-        Settings::merge(global, &|_| source, here("/c"), here("/c/config.toml"), parse_file(FILE).unwrap())
+        let here = |path: &str| Sourced {
+            value: PathBuf::from(path),
+            origin: Origin::Default,
+        };
+        Settings::merge(
+            global,
+            &|_| source,
+            here("/c"),
+            here("/c/config.toml"),
+            parse_file(FILE).unwrap(),
+        )
     }
 
     #[test]
     fn options_win_over_the_environment_the_file_and_defaults() {
-        let given = Global { endpoint: Some("http://given:2".to_owned()), ..Global::default() };
+        let given = Global {
+            endpoint: Some("http://given:2".to_owned()),
+            ..Global::default()
+        };
         let check = |global: &Global, source, value: &str, origin| {
             let settings = merged(global, source);
-            assert_eq!((settings.endpoint.value.as_str(), settings.endpoint.origin), (value, origin));
+            assert_eq!(
+                (settings.endpoint.value.as_str(), settings.endpoint.origin),
+                (value, origin)
+            );
         };
-        check(&given, Some(ValueSource::CommandLine), "http://given:2", Origin::Option);
-        check(&given, Some(ValueSource::EnvVariable), "http://given:2", Origin::Environment);
+        check(
+            &given,
+            Some(ValueSource::CommandLine),
+            "http://given:2",
+            Origin::Option,
+        );
+        check(
+            &given,
+            Some(ValueSource::EnvVariable),
+            "http://given:2",
+            Origin::Environment,
+        );
         check(&Global::default(), None, "http://file:1", Origin::File);
         let bare = Settings::merge(
             &Global::default(),
             &|_| None,
-            Sourced { value: PathBuf::from("/c"), origin: Origin::Default },
-            Sourced { value: PathBuf::from("/c/config.toml"), origin: Origin::Default },
+            Sourced {
+                value: PathBuf::from("/c"),
+                origin: Origin::Default,
+            },
+            Sourced {
+                value: PathBuf::from("/c/config.toml"),
+                origin: Origin::Default,
+            },
             FileSettings::default(),
         );
         assert_eq!(bare.endpoint.value, DEFAULT_ENDPOINT);
@@ -367,14 +448,32 @@ mod tests {
     #[test]
     fn the_platform_merges_the_same_way() {
         let settings = merged(&Global::default(), None);
-        let args = PlatformArgs { log_format: Some(LogFormat::Text), ..PlatformArgs::default() };
+        let args = PlatformArgs {
+            log_format: Some(LogFormat::Text),
+            ..PlatformArgs::default()
+        };
         let platform = settings.platform(&args, &|_| Some(ValueSource::CommandLine));
         assert_eq!(platform.listen.value.port(), 9);
         assert_eq!(platform.listen.origin, Origin::File);
         assert_eq!(platform.memory_budget.value, Some(1 << 20));
-        assert_eq!(platform.probe_interval.value, Some(Duration::from_millis(250)));
-        assert_eq!(platform.log_format, Sourced { value: LogFormat::Text, origin: Origin::Option });
-        assert_eq!(platform.node_port, Sourced { value: 7400, origin: Origin::Default });
+        assert_eq!(
+            platform.probe_interval.value,
+            Some(Duration::from_millis(250))
+        );
+        assert_eq!(
+            platform.log_format,
+            Sourced {
+                value: LogFormat::Text,
+                origin: Origin::Option
+            }
+        );
+        assert_eq!(
+            platform.node_port,
+            Sourced {
+                value: 7400,
+                origin: Origin::Default
+            }
+        );
         assert_eq!(settings.bandwidth_limit(None), Some(10 << 20));
         assert_eq!(settings.bandwidth_limit(Some(5)), Some(5));
     }

@@ -12,7 +12,9 @@ use domain::{BucketName, Profile, VersionId};
 use futures_util::TryStreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::problem::Code;
-use wire::rest::{AdminSpace, AdminStatus, DeploymentInfo, ListAnswer, NodeList, ObjectStat, PutAnswer};
+use wire::rest::{
+    AdminSpace, AdminStatus, DeploymentInfo, ListAnswer, NodeList, ObjectStat, PutAnswer,
+};
 use wire::token::Scope;
 
 use crate::address::Remote;
@@ -79,16 +81,25 @@ impl Store {
         bandwidth_limit: Option<u64>,
     ) -> Outcome<Self> {
         let pin = match &settings.deployment.value {
-            Some(text) => DeploymentPin::Id(text.parse().map_err(|error: domain::IdParseError| {
-                Failure::usage(format!("--deployment {text}: {error}"))
-            })?),
+            Some(text) => {
+                DeploymentPin::Id(text.parse().map_err(|error: domain::IdParseError| {
+                    Failure::usage(format!("--deployment {text}: {error}"))
+                })?)
+            }
             None => DeploymentPin::FirstUse,
         };
-        let mut config = ClientConfig::new(&settings.endpoint.value, identity, pin, settings.state_dir());
+        let mut config = ClientConfig::new(
+            &settings.endpoint.value,
+            identity,
+            pin,
+            settings.state_dir(),
+        );
         config.bandwidth_limit = settings.bandwidth_limit(bandwidth_limit);
         // A person waits: an absent gateway is said soon, a short restart is bridged.
         config.retry_for = Duration::from_secs(10);
-        Ok(Self { client: Client::connect(config).await.map_err(explain)? })
+        Ok(Self {
+            client: Client::connect(config).await.map_err(explain)?,
+        })
     }
 
     /// What answered.
@@ -108,7 +119,10 @@ impl Store {
 
     /// Makes a bucket.
     pub async fn make_bucket(&self, name: &BucketName, profile: Profile) -> Outcome<Arc<Bucket>> {
-        self.client.make_bucket(name, profile).await.map_err(explain)
+        self.client
+            .make_bucket(name, profile)
+            .await
+            .map_err(explain)
     }
 
     /// Removes an empty bucket.
@@ -130,16 +144,28 @@ impl Store {
             after: after.map(str::to_owned),
             limit: None,
         };
-        self.client.list_page(bucket, &options).await.map_err(explain)
+        self.client
+            .list_page(bucket, &options)
+            .await
+            .map_err(explain)
     }
 
     /// What is known of an object.
     pub async fn stat(&self, address: &Remote) -> Outcome<ObjectStat> {
-        self.client.stat(&address.bucket, &address.object()?).await.map_err(explain)
+        self.client
+            .stat(&address.bucket, &address.object()?)
+            .await
+            .map_err(explain)
     }
 
     /// Stores a file; an interrupted put of the same file goes on.
-    pub async fn put_file(&self, path: &Path, to: &Remote, options: PutOptions, bar: &Bar) -> Outcome<Stored> {
+    pub async fn put_file(
+        &self,
+        path: &Path,
+        to: &Remote,
+        options: PutOptions,
+        bar: &Bar,
+    ) -> Outcome<Stored> {
         let (key, told) = (to.object()?, put_options(options, bar));
         let stored = self.client.put_file(&to.bucket, &key, path, &told).await;
         stored.map_err(|error| explain_write(error, to, options.no_overwrite))
@@ -154,20 +180,28 @@ impl Store {
         bar: &Bar,
     ) -> Outcome<Stored> {
         let (key, told) = (to.object()?, put_options(options, bar));
-        let stored = self.client.put_reader(&to.bucket, &key, &mut source, None, &told).await;
+        let stored = self
+            .client
+            .put_reader(&to.bucket, &key, &mut source, None, &told)
+            .await;
         stored.map_err(|error| explain_write(error, to, options.no_overwrite))
     }
 
     /// Stores bytes in memory.
     pub async fn put_bytes(&self, bytes: &[u8], to: &Remote) -> Outcome<Stored> {
         let options = client::PutOptions::default();
-        self.client.put_bytes(&to.bucket, &to.object()?, bytes, &options).await.map_err(explain)
+        self.client
+            .put_bytes(&to.bucket, &to.object()?, bytes, &options)
+            .await
+            .map_err(explain)
     }
 
     /// Fetches into a file, which appears whole or not at all; an interrupted get of the same version goes on.
     pub async fn get_file(&self, from: &Remote, path: &Path, bar: &Bar) -> Outcome<Fetched> {
         let key = from.object()?;
-        let fetched = self.client.get_file(&from.bucket, &key, path, false, progress(bar));
+        let fetched = self
+            .client
+            .get_file(&from.bucket, &key, path, false, progress(bar));
         let fetched = fetched.await.map_err(explain)?;
         Ok(Fetched {
             version: fetched.head.version,
@@ -185,12 +219,21 @@ impl Store {
         mut sink: impl AsyncWrite + Unpin + Send,
         bar: &Bar,
     ) -> Outcome<Fetched> {
-        let options = GetOptions { range, verify_full: false, progress: progress(bar) };
-        let got = self.client.get(&from.bucket, &from.object()?, &options, &mut sink).await;
+        let options = GetOptions {
+            range,
+            verify_full: false,
+            progress: progress(bar),
+        };
+        let got = self
+            .client
+            .get(&from.bucket, &from.object()?, &options, &mut sink)
+            .await;
         let head = match got {
             Ok(head) => head,
             // `| head` closed the pipe: nothing is wrong with the object.
-            Err(client::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            Err(client::Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::BrokenPipe =>
+            {
                 crate::output::stdout_failed(&source)
             }
             Err(error) => return Err(explain(error)),
@@ -204,7 +247,12 @@ impl Store {
     }
 
     /// Reads everything and checks it; with `full`, every shard that is read as well.
-    pub async fn verify(&self, from: &Remote, full: bool, bar: &Bar) -> Outcome<client::VerifyReport> {
+    pub async fn verify(
+        &self,
+        from: &Remote,
+        full: bool,
+        bar: &Bar,
+    ) -> Outcome<client::VerifyReport> {
         self.client
             .verify(&from.bucket, &from.object()?, full, progress(bar))
             .await
@@ -213,7 +261,11 @@ impl Store {
 
     /// Deletes an object.
     pub async fn delete(&self, address: &Remote) -> Outcome {
-        self.client.delete(&address.bucket, &address.object()?, None).await.map(drop).map_err(explain)
+        self.client
+            .delete(&address.bucket, &address.object()?, None)
+            .await
+            .map(drop)
+            .map_err(explain)
     }
 
     /// Copies an object without its bytes.
@@ -227,7 +279,12 @@ impl Store {
     }
 
     /// Moves an object.
-    pub async fn rename(&self, from: &Remote, to: &Remote, no_overwrite: bool) -> Outcome<PutAnswer> {
+    pub async fn rename(
+        &self,
+        from: &Remote,
+        to: &Remote,
+        no_overwrite: bool,
+    ) -> Outcome<PutAnswer> {
         let options = copy_options(no_overwrite);
         let (source, target) = (from.object()?, to.object()?);
         self.client
@@ -259,7 +316,11 @@ impl Store {
 
 fn put_options(options: PutOptions, bar: &Bar) -> client::PutOptions {
     client::PutOptions {
-        condition: if options.no_overwrite { Condition::IfAbsent } else { Condition::Always },
+        condition: if options.no_overwrite {
+            Condition::IfAbsent
+        } else {
+            Condition::Always
+        },
         wait_placed: options.wait_placed,
         metadata: None,
         progress: progress(bar),
@@ -282,10 +343,16 @@ pub fn explain(error: client::Error) -> Failure {
         ErrorKind::Integrity => Exit::Integrity,
         ErrorKind::Local | ErrorKind::Internal => Exit::Failure,
     };
-    let code = error.code().map_or_else(|| code_of(error.kind()), |code| code.as_str().to_owned());
+    let code = error
+        .code()
+        .map_or_else(|| code_of(error.kind()), |code| code.as_str().to_owned());
     let advice = match error.code() {
-        Some(Code::BucketNotEmpty) => Some("delete what is in it first: strongroom rm -r sr://BUCKET"),
-        Some(Code::BucketExists) => Some("choose another name: names are shared by everybody in a deployment"),
+        Some(Code::BucketNotEmpty) => {
+            Some("delete what is in it first: strongroom rm -r sr://BUCKET")
+        }
+        Some(Code::BucketExists) => {
+            Some("choose another name: names are shared by everybody in a deployment")
+        }
         Some(Code::SignatureExpired) => Some("set this machine's clock"),
         Some(Code::NotEnoughNodes | Code::NotEnoughShards) => {
             Some("see `strongroom admin nodes` for the nodes that are down")
@@ -297,7 +364,11 @@ pub fn explain(error: client::Error) -> Failure {
         (Some(advice), _) => failure.advise(advice),
         (None, client::Error::Io { source, .. }) => {
             let by_kind = Failure::file("use", Path::new(""), source);
-            Failure { exit: by_kind.exit, code: by_kind.code, ..failure }
+            Failure {
+                exit: by_kind.exit,
+                code: by_kind.code,
+                ..failure
+            }
         }
         (None, _) => failure,
     }
@@ -306,7 +377,9 @@ pub fn explain(error: client::Error) -> Failure {
 /// A write that was to find its key free says so when it is not.
 fn explain_write(error: client::Error, to: &Remote, no_overwrite: bool) -> Failure {
     match error {
-        client::Error::Conflict { present: Some(version) } if no_overwrite => Failure::new(
+        client::Error::Conflict {
+            present: Some(version),
+        } if no_overwrite => Failure::new(
             Exit::Conflict,
             "exists",
             format!("{to} exists already, as version {version}; it was left as it is"),
@@ -332,6 +405,10 @@ fn code_of(kind: ErrorKind) -> String {
 
 fn copy_options(no_overwrite: bool) -> client::CopyOptions {
     client::CopyOptions {
-        condition: if no_overwrite { Condition::IfAbsent } else { Condition::Always },
+        condition: if no_overwrite {
+            Condition::IfAbsent
+        } else {
+            Condition::Always
+        },
     }
 }

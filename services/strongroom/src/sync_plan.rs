@@ -86,7 +86,12 @@ pub fn plan(
                 }
             }
             if delete {
-                plan.deletes.extend(remote.keys().filter(|path| !local.contains_key(*path)).cloned());
+                plan.deletes.extend(
+                    remote
+                        .keys()
+                        .filter(|path| !local.contains_key(*path))
+                        .cloned(),
+                );
             }
         }
         Direction::Pull => {
@@ -94,11 +99,18 @@ pub fn plan(
                 match local.get(path) {
                     None => plan.transfers.push((path.clone(), object.size, Why::New)),
                     Some(file) if same(path, *file, *object) => plan.unchanged.push(path.clone()),
-                    Some(_) => plan.transfers.push((path.clone(), object.size, Why::Changed)),
+                    Some(_) => plan
+                        .transfers
+                        .push((path.clone(), object.size, Why::Changed)),
                 }
             }
             if delete {
-                plan.deletes.extend(local.keys().filter(|path| !remote.contains_key(*path)).cloned());
+                plan.deletes.extend(
+                    local
+                        .keys()
+                        .filter(|path| !remote.contains_key(*path))
+                        .cloned(),
+                );
             }
         }
     }
@@ -135,22 +147,36 @@ mod tests {
     const V2: VersionId = VersionId([2; 16]);
 
     fn file(size: u64, ms: u64) -> Stamp {
-        Stamp { size, modified_ns: ms * 1_000_000 }
+        Stamp {
+            size,
+            modified_ns: ms * 1_000_000,
+        }
     }
 
     fn object(size: u64, version: VersionId, modified_ms: u64) -> RemoteEntry {
-        RemoteEntry { size, version, modified_ms }
+        RemoteEntry {
+            size,
+            version,
+            modified_ms,
+        }
     }
 
     fn map<T>(entries: impl IntoIterator<Item = (&'static str, T)>) -> BTreeMap<String, T> {
-        entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        entries
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     #[test]
     fn without_memory_size_and_time_decide() {
         use Direction::{Pull, Push};
         let check = |direction, file: Stamp, object: RemoteEntry, same| {
-            assert_eq!(alike(direction, file, object, None), same, "{direction:?} {file:?} {object:?}");
+            assert_eq!(
+                alike(direction, file, object, None),
+                same,
+                "{direction:?} {file:?} {object:?}"
+            );
         };
         check(Push, file(5, 100), object(5, V1, 200), true);
         check(Push, file(5, 200), object(5, V1, 200), true);
@@ -164,10 +190,17 @@ mod tests {
 
     #[test]
     fn memory_decides_where_there_is_one() {
-        let then = Remembered { local: file(5, 100), version: V1 };
+        let then = Remembered {
+            local: file(5, 100),
+            version: V1,
+        };
         for direction in [Direction::Push, Direction::Pull] {
             let check = |file, object, same| {
-                assert_eq!(alike(direction, file, object, Some(&then)), same, "{direction:?}");
+                assert_eq!(
+                    alike(direction, file, object, Some(&then)),
+                    same,
+                    "{direction:?}"
+                );
             };
             // Times of the two sides no longer matter.
             check(file(5, 100), object(5, V1, 900), true);
@@ -181,7 +214,11 @@ mod tests {
 
     #[test]
     fn plans_transfer_delete_and_skip() {
-        let local = map([("new", file(1, 9)), ("same", file(2, 1)), ("changed", file(3, 9))]);
+        let local = map([
+            ("new", file(1, 9)),
+            ("same", file(2, 1)),
+            ("changed", file(3, 9)),
+        ]);
         let remote = map([
             ("same", object(2, V1, 5)),
             ("changed", object(3, V1, 5)),
@@ -191,17 +228,27 @@ mod tests {
         let push = plan(Direction::Push, &local, &remote, &none, true);
         assert_eq!(
             push.transfers,
-            [("changed".to_owned(), 3, Why::Changed), ("new".to_owned(), 1, Why::New)]
+            [
+                ("changed".to_owned(), 3, Why::Changed),
+                ("new".to_owned(), 1, Why::New)
+            ]
         );
         assert_eq!(push.deletes, ["gone"]);
         assert_eq!(push.unchanged, ["same"]);
         assert_eq!(push.bytes(), 4);
-        assert!(plan(Direction::Push, &local, &remote, &none, false).deletes.is_empty());
+        assert!(
+            plan(Direction::Push, &local, &remote, &none, false)
+                .deletes
+                .is_empty()
+        );
         let pull = plan(Direction::Pull, &local, &remote, &none, true);
         assert_eq!(pull.deletes, ["new"]);
         assert_eq!(
             pull.transfers,
-            [("gone".to_owned(), 4, Why::New), ("same".to_owned(), 2, Why::Changed)]
+            [
+                ("gone".to_owned(), 4, Why::New),
+                ("same".to_owned(), 2, Why::Changed)
+            ]
         );
     }
 
@@ -210,8 +257,20 @@ mod tests {
         let local = map([("a", file(1, 10)), ("b/c", file(0, 20))]);
         let remote = map([("a", object(1, V1, 1)), ("b/c", object(0, V2, 1))]);
         let remembered = map([
-            ("a", Remembered { local: file(1, 10), version: V1 }),
-            ("b/c", Remembered { local: file(0, 20), version: V2 }),
+            (
+                "a",
+                Remembered {
+                    local: file(1, 10),
+                    version: V1,
+                },
+            ),
+            (
+                "b/c",
+                Remembered {
+                    local: file(0, 20),
+                    version: V2,
+                },
+            ),
         ]);
         for direction in [Direction::Push, Direction::Pull] {
             let plan = plan(direction, &local, &remote, &remembered, true);

@@ -25,7 +25,11 @@ impl Tally {
     /// An item failed; it is named in front of the sentence, unless that names it already.
     pub fn failure(&mut self, output: &Output, subject: impl Display, failure: Failure) {
         let subject = subject.to_string();
-        let failure = if failure.message.contains(&subject) { failure } else { failure.about(subject) };
+        let failure = if failure.message.contains(&subject) {
+            failure
+        } else {
+            failure.about(subject)
+        };
         // A single failure is the command's own and is said at its end.
         if let [first] = self.failed.as_slice() {
             if self.failed.len() == 1 && self.done == 0 {
@@ -49,7 +53,9 @@ impl Tally {
     /// The failure itself when the command had one item; the common status when all failed alike; partial otherwise.
     pub fn finish(mut self, what: &str) -> Outcome {
         let total = self.done + self.failed.len();
-        let Some(first) = self.failed.first() else { return Ok(()) };
+        let Some(first) = self.failed.first() else {
+            return Ok(());
+        };
         if total == 1 {
             return Err(self.failed.remove(0));
         }
@@ -69,10 +75,17 @@ mod tests {
     use super::*;
     use crate::failure::Exit;
 
-    const QUIET: Output = Output { json: false, quiet: true, progress: false };
+    const QUIET: Output = Output {
+        json: false,
+        quiet: true,
+        progress: false,
+    };
 
     fn tally(done: usize, failed: &[Exit]) -> Tally {
-        let mut tally = Tally { done, ..Tally::default() };
+        let mut tally = Tally {
+            done,
+            ..Tally::default()
+        };
         for exit in failed {
             tally.failed.push(Failure::new(*exit, "x", "failed"));
         }
@@ -83,7 +96,10 @@ mod tests {
     fn one_item_fails_with_its_own_status_and_many_with_a_common_or_partial_one() {
         use Exit::{Integrity, NotFound, Partial};
         let check = |done, failed: &[Exit], exit| {
-            assert_eq!(tally(done, failed).finish("objects").unwrap_err().exit, exit);
+            assert_eq!(
+                tally(done, failed).finish("objects").unwrap_err().exit,
+                exit
+            );
         };
         assert_eq!(tally(3, &[]).finish("objects"), Ok(()));
         check(0, &[NotFound], NotFound);

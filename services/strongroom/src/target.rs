@@ -25,7 +25,8 @@ const PATH_BYTES_MAX: usize = 4_095;
 /// Refused, naming the key and why.
 pub fn relative_path(key: &str) -> Outcome<PathBuf> {
     let refuse = |why: &str| {
-        Err(refusal(key, why).advise("fetch it by itself under a name of your choice: strongroom get ADDRESS FILE"))
+        Err(refusal(key, why)
+            .advise("fetch it by itself under a name of your choice: strongroom get ADDRESS FILE"))
     };
     if key.starts_with('/') {
         return refuse("it is an absolute path");
@@ -36,7 +37,9 @@ pub fn relative_path(key: &str) -> Outcome<PathBuf> {
             "" => return refuse("it has an empty name between two slashes or at an end"),
             "." | ".." => return refuse("it has `.` or `..` in it, which would lead elsewhere"),
             _ if name.contains('\0') => return refuse("it has a NUL character"),
-            _ if name.len() > NAME_BYTES_MAX => return refuse("a name in it is longer than 255 bytes"),
+            _ if name.len() > NAME_BYTES_MAX => {
+                return refuse("a name in it is longer than 255 bytes");
+            }
             _ => path.push(name),
         }
     }
@@ -65,8 +68,13 @@ impl Target {
     /// # Errors
     /// When it is no folder and cannot be made one.
     pub fn new(root: &Path) -> Outcome<Self> {
-        std::fs::create_dir_all(root).map_err(|error| Failure::file("make the folder", root, &error))?;
-        Ok(Self { root: root.to_owned(), folds_names: folds_names(root)?, taken: HashMap::new() })
+        std::fs::create_dir_all(root)
+            .map_err(|error| Failure::file("make the folder", root, &error))?;
+        Ok(Self {
+            root: root.to_owned(),
+            folds_names: folds_names(root)?,
+            taken: HashMap::new(),
+        })
     }
 
     /// Reserves the place of `key` at `relative` and checks it against all given out before. The second value is a
@@ -77,14 +85,21 @@ impl Target {
     pub fn reserve(&mut self, key: &str, relative: &Path) -> Outcome<Option<String>> {
         let mut remark = None;
         let text = relative.to_string_lossy();
-        let ends: Vec<usize> =
-            text.match_indices('/').map(|(at, _)| at).chain([text.len()]).collect();
+        let ends: Vec<usize> = text
+            .match_indices('/')
+            .map(|(at, _)| at)
+            .chain([text.len()])
+            .collect();
         for (i, end) in ends.iter().enumerate() {
             let part = text.get(..*end).unwrap_or_default();
             let is_folder = i + 1 < ends.len();
             let folded = fold(part);
             let Some(before) = self.taken.get(&folded) else {
-                let taken = Taken { exact: part.to_owned(), key: key.to_owned(), is_folder };
+                let taken = Taken {
+                    exact: part.to_owned(),
+                    key: key.to_owned(),
+                    is_folder,
+                };
                 self.taken.insert(folded, taken);
                 continue;
             };
@@ -98,9 +113,15 @@ impl Target {
                 return Err(Failure::new(
                     Exit::Conflict,
                     "names_collide",
-                    format!("`{}` collides with `{}`: {why}", printable(key), printable(&before.key)),
+                    format!(
+                        "`{}` collides with `{}`: {why}",
+                        printable(key),
+                        printable(&before.key)
+                    ),
                 )
-                .advise("fetch it by itself under a name of your choice: strongroom get ADDRESS FILE"));
+                .advise(
+                    "fetch it by itself under a name of your choice: strongroom get ADDRESS FILE",
+                ));
             }
             if !same_name && remark.is_none() {
                 remark = Some(format!(
@@ -120,17 +141,25 @@ impl Target {
     pub fn prepare(&self, key: &str, relative: &Path) -> Outcome<PathBuf> {
         let path = self.root.join(relative);
         if path.as_os_str().len() > PATH_BYTES_MAX {
-            return Err(refusal(key, "its path here would be longer than the system takes"));
+            return Err(refusal(
+                key,
+                "its path here would be longer than the system takes",
+            ));
         }
         let failed = |errno: rustix::io::Errno, at: &Path| match errno {
             rustix::io::Errno::LOOP => refusal(
                 key,
-                &format!("{} is a symbolic link, which is not followed", self.root.join(at).display()),
+                &format!(
+                    "{} is a symbolic link, which is not followed",
+                    self.root.join(at).display()
+                ),
             ),
-            rustix::io::Errno::NOTDIR => {
-                refusal(key, &format!("{} is not a folder", self.root.join(at).display()))
-            }
-            other => Failure::file("open the folder", &self.root.join(at), &other.into()).about(printable(key)),
+            rustix::io::Errno::NOTDIR => refusal(
+                key,
+                &format!("{} is not a folder", self.root.join(at).display()),
+            ),
+            other => Failure::file("open the folder", &self.root.join(at), &other.into())
+                .about(printable(key)),
         };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let mut folder: OwnedFd = openat(CWD, &self.root, flags, Mode::empty())
@@ -144,7 +173,8 @@ impl Target {
                 Err(errno) => return Err(failed(errno, &at)),
             }
             // Opened as a link, so that a link is seen instead of followed.
-            let found = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| failed(errno, &at))?;
+            let found = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| failed(errno, &at))?;
             if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
                 return Err(failed(rustix::io::Errno::LOOP, &at));
             }
@@ -160,8 +190,13 @@ impl Target {
             Ok(found) => match FileType::from_raw_mode(found.st_mode) {
                 FileType::RegularFile => Ok(path),
                 FileType::Symlink => Err(failed(rustix::io::Errno::LOOP, relative)),
-                FileType::Directory => Err(refusal(key, &format!("{} is a folder", path.display()))),
-                _ => Err(refusal(key, &format!("{} is not a regular file", path.display()))),
+                FileType::Directory => {
+                    Err(refusal(key, &format!("{} is a folder", path.display())))
+                }
+                _ => Err(refusal(
+                    key,
+                    &format!("{} is not a regular file", path.display()),
+                )),
             },
         }
     }
@@ -171,7 +206,10 @@ fn refusal(key: &str, why: &str) -> Failure {
     Failure::new(
         Exit::Refused,
         "unsafe_name",
-        format!("the key `{}` cannot be a file in the target folder: {why}", printable(key)),
+        format!(
+            "the key `{}` cannot be a file in the target folder: {why}",
+            printable(key)
+        ),
     )
 }
 
@@ -184,7 +222,10 @@ fn fold(path: &str) -> String {
 fn folds_names(root: &Path) -> Outcome<bool> {
     let name = format!(".strongroom-case-{}", std::process::id());
     let lower = root.join(&name);
-    let made = std::fs::File::options().write(true).create_new(true).open(&lower);
+    let made = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&lower);
     made.map_err(|error| Failure::file("write to the folder", root, &error))?;
     let folds = root.join(name.to_uppercase()).symlink_metadata().is_ok();
     let _ = std::fs::remove_file(&lower);
@@ -198,13 +239,28 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn target(dir: &Path, folds_names: bool) -> Target {
-        Target { root: dir.to_owned(), folds_names, taken: HashMap::new() }
+        Target {
+            root: dir.to_owned(),
+            folds_names,
+            taken: HashMap::new(),
+        }
     }
 
     #[test]
     fn keys_that_would_lead_elsewhere_are_refused_by_name() {
         for key in [
-            "..", "../x", "a/../../x", "a/..", "/etc/passwd", "//x", "a//b", "a/", "./a", "a/./b", ".", "",
+            "..",
+            "../x",
+            "a/../../x",
+            "a/..",
+            "/etc/passwd",
+            "//x",
+            "a//b",
+            "a/",
+            "./a",
+            "a/./b",
+            ".",
+            "",
         ] {
             let failure = relative_path(key).unwrap_err();
             assert_eq!(failure.exit, Exit::Refused, "{key}");
@@ -212,7 +268,18 @@ mod tests {
         }
         assert!(relative_path(&format!("a/{}", "n".repeat(256))).is_err());
         assert!(relative_path("a\0b").is_err());
-        for key in ["a", "a/b/c", "...", "..a/b..", "日本/語", " ", "~/x", "C:\\x", "-rf", &"n".repeat(255)] {
+        for key in [
+            "a",
+            "a/b/c",
+            "...",
+            "..a/b..",
+            "日本/語",
+            " ",
+            "~/x",
+            "C:\\x",
+            "-rf",
+            &"n".repeat(255),
+        ] {
             assert_eq!(relative_path(key).unwrap(), PathBuf::from(key));
         }
     }
@@ -220,11 +287,15 @@ mod tests {
     #[test]
     fn folders_are_made_below_the_target() {
         let dir = tempfile::tempdir().unwrap();
-        let path = target(dir.path(), false).prepare("a/b/c", Path::new("a/b/c")).unwrap();
+        let path = target(dir.path(), false)
+            .prepare("a/b/c", Path::new("a/b/c"))
+            .unwrap();
         assert_eq!(path, dir.path().join("a/b/c"));
         assert!(dir.path().join("a/b").is_dir());
         std::fs::write(&path, "x").unwrap();
-        target(dir.path(), false).prepare("a/b/c", Path::new("a/b/c")).unwrap();
+        target(dir.path(), false)
+            .prepare("a/b/c", Path::new("a/b/c"))
+            .unwrap();
     }
 
     #[test]
@@ -238,7 +309,9 @@ mod tests {
         std::fs::write(at("file"), "").unwrap();
         std::fs::create_dir(at("folder")).unwrap();
         let check = |key: &str, part: &str| {
-            let failure = target(dir.path(), false).prepare(key, Path::new(key)).unwrap_err();
+            let failure = target(dir.path(), false)
+                .prepare(key, Path::new(key))
+                .unwrap_err();
             assert_eq!(failure.exit, Exit::Refused, "{key}");
             assert!(failure.message.contains(part), "{failure}");
             assert!(failure.message.contains(key), "{failure}");
@@ -255,21 +328,36 @@ mod tests {
     fn collisions_are_conflicts_where_names_fold_and_remarks_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = |target: &mut Target, key: &str| target.reserve(key, Path::new(key));
-        for (first, second) in [("Readme", "README"), ("e\u{301}", "\u{e9}"), ("Dir/a", "dir/A")] {
+        for (first, second) in [
+            ("Readme", "README"),
+            ("e\u{301}", "\u{e9}"),
+            ("Dir/a", "dir/A"),
+        ] {
             let mut folding = target(dir.path(), true);
             assert_eq!(reserve(&mut folding, first).unwrap(), None);
             let failure = reserve(&mut folding, second).unwrap_err();
             assert_eq!(failure.exit, Exit::Conflict);
-            assert!(failure.message.contains(first) && failure.message.contains(second), "{failure}");
+            assert!(
+                failure.message.contains(first) && failure.message.contains(second),
+                "{failure}"
+            );
             let mut exact = target(dir.path(), false);
             reserve(&mut exact, first).unwrap();
-            assert!(reserve(&mut exact, second).unwrap().unwrap().contains(second));
+            assert!(
+                reserve(&mut exact, second)
+                    .unwrap()
+                    .unwrap()
+                    .contains(second)
+            );
         }
         let mut exact = target(dir.path(), false);
         assert_eq!(reserve(&mut exact, "dir/a").unwrap(), None);
         assert_eq!(reserve(&mut exact, "dir/b").unwrap(), None);
         assert_eq!(reserve(&mut exact, "dir").unwrap_err().exit, Exit::Conflict);
-        assert_eq!(reserve(&mut exact, "dir/a/c").unwrap_err().exit, Exit::Conflict);
+        assert_eq!(
+            reserve(&mut exact, "dir/a/c").unwrap_err().exit,
+            Exit::Conflict
+        );
     }
 
     #[test]
@@ -277,7 +365,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("new/deep");
         let target = Target::new(&root).unwrap();
-        assert!(!target.folds_names, "the tests run on a file system that tells cases apart");
+        assert!(
+            !target.folds_names,
+            "the tests run on a file system that tells cases apart"
+        );
         assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
         std::fs::write(dir.path().join("file"), "").unwrap();
         assert!(Target::new(&dir.path().join("file")).is_err());

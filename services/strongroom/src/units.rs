@@ -53,7 +53,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write for example 250ms, 5s, 10m or 24h");
     let trimmed = text.trim();
-    let end = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let end = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(end);
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let ms: u64 = match unit.trim() {
@@ -63,7 +65,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err(wrong()),
     };
-    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(wrong)
+    number
+        .checked_mul(ms)
+        .map(Duration::from_millis)
+        .ok_or_else(wrong)
 }
 
 /// `12.3 MiB`; exact below 1 KiB.
@@ -159,7 +164,18 @@ mod tests {
         check("1MB", 1_000_000);
         check("0.5kB", 500);
         check("2t", 2 << 40);
-        for bad in ["", "MiB", "-1", "1.", ".5", "1e9", "1XB", "99999999999999999999", "16777216T", "1.0000000001k"] {
+        for bad in [
+            "",
+            "MiB",
+            "-1",
+            "1.",
+            ".5",
+            "1e9",
+            "1XB",
+            "99999999999999999999",
+            "16777216T",
+            "1.0000000001k",
+        ] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
     }

@@ -41,7 +41,12 @@ pub struct PlatformArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Metadata database: a postgres:// address [default: SQLite in the data folder]
-    #[arg(long, value_name = "URL", env = "STRONGROOM_DATABASE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "STRONGROOM_DATABASE",
+        hide_env_values = true
+    )]
     pub database: Option<String>,
     /// Mutual TLS between gateway and nodes on loopback ports, instead of Unix sockets
     #[arg(long, value_name = "BOOL", env = "STRONGROOM_TLS_NODES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -70,7 +75,9 @@ pub struct PlatformArgs {
 }
 
 /// Form of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -91,7 +98,9 @@ impl LogFormat {
 }
 
 /// Where the logs of `up`'s processes go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LogTo {
     /// `log` in the folder of each process, bounded in size.
@@ -197,13 +206,28 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// Certificate chain for clients, needed anywhere but on loopback
-    #[arg(long, value_name = "FILE", env = "STRONGROOM_CERTIFICATE", requires = "key")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "STRONGROOM_CERTIFICATE",
+        requires = "key"
+    )]
     pub certificate: Option<PathBuf>,
     /// Private key of that certificate
-    #[arg(long, value_name = "FILE", env = "STRONGROOM_KEY", requires = "certificate")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "STRONGROOM_KEY",
+        requires = "certificate"
+    )]
     pub key: Option<PathBuf>,
     /// Metadata database: a postgres:// address [default: SQLite in the gateway's folder]
-    #[arg(long, value_name = "URL", env = "STRONGROOM_DATABASE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "STRONGROOM_DATABASE",
+        hide_env_values = true
+    )]
     pub database: Option<String>,
     /// A node: SLOT/ID@unix:PATH or SLOT/ID@tls:HOST:PORT, then `,zone=NAME` and `,weight=N` if wanted; once per node
     #[arg(long = "node", value_name = "NODE")]

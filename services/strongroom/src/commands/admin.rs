@@ -42,9 +42,19 @@ async fn nodes(context: &Context, store: &Store) -> Outcome {
     context.output.result(&list, || {
         let unknown = || "-".to_owned();
         let mut rows = vec![
-            ["slot", "state", "shards", "used", "free", "answers in", "id", "zone", "remark"]
-                .map(str::to_owned)
-                .to_vec(),
+            [
+                "slot",
+                "state",
+                "shards",
+                "used",
+                "free",
+                "answers in",
+                "id",
+                "zone",
+                "remark",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         ];
         rows.extend(list.nodes.iter().map(|node| {
             let state = match node.state {
@@ -58,7 +68,8 @@ async fn nodes(context: &Context, store: &Store) -> Outcome {
                 node.shards.map_or_else(unknown, units::grouped),
                 node.used_bytes.map_or_else(unknown, units::size),
                 node.free_bytes.map_or_else(unknown, units::size),
-                node.probe_us.map_or_else(unknown, |us| format!("{:.1} ms", units::float(us) / 1e3)),
+                node.probe_us
+                    .map_or_else(unknown, |us| format!("{:.1} ms", units::float(us) / 1e3)),
                 node.id.to_string().chars().take(8).collect(),
                 node.zone.clone(),
                 node.reason.clone().unwrap_or_default(),
@@ -105,16 +116,34 @@ async fn space(context: &Context, store: &Store) -> Outcome {
         let overhead = if space.plain_bytes == 0 {
             String::new()
         } else {
-            format!(" ({:.2} x)", units::float(space.shard_bytes) / units::float(space.plain_bytes))
+            format!(
+                " ({:.2} x)",
+                units::float(space.shard_bytes) / units::float(space.plain_bytes)
+            )
         };
         rows_of(&[
             ("buckets", units::grouped(space.buckets)),
             ("objects", units::grouped(space.objects)),
             ("plaintext", units::size(space.plain_bytes)),
-            ("as shards", format!("{}{overhead}", units::size(space.shard_bytes))),
-            ("recovery", format!("{} of sealed recovery records", units::size(space.recovery_bytes))),
-            ("on nodes", space.node_used_bytes.map_or_else(unknown, units::size)),
-            ("free", space.node_free_bytes.map_or_else(unknown, units::size)),
+            (
+                "as shards",
+                format!("{}{overhead}", units::size(space.shard_bytes)),
+            ),
+            (
+                "recovery",
+                format!(
+                    "{} of sealed recovery records",
+                    units::size(space.recovery_bytes)
+                ),
+            ),
+            (
+                "on nodes",
+                space.node_used_bytes.map_or_else(unknown, units::size),
+            ),
+            (
+                "free",
+                space.node_free_bytes.map_or_else(unknown, units::size),
+            ),
         ])
     });
     Ok(())
@@ -125,7 +154,11 @@ async fn space(context: &Context, store: &Store) -> Outcome {
 /// # Errors
 /// For a scope that is none, or a lifetime over one hour.
 pub fn token(context: &Context, args: &TokenArgs) -> Outcome {
-    let scopes = args.scopes.iter().map(|text| scope(text)).collect::<Outcome<Vec<_>>>()?;
+    let scopes = args
+        .scopes
+        .iter()
+        .map(|text| scope(text))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let token = store.token(scopes, args.expires)?;
@@ -137,7 +170,8 @@ pub fn token(context: &Context, args: &TokenArgs) -> Outcome {
 
 fn scope(text: &str) -> Outcome<Scope> {
     let wrong = |why: &str| {
-        Failure::usage(format!("--scope {text}: {why}")).advise("write read, write, read:BUCKET or write:BUCKET")
+        Failure::usage(format!("--scope {text}: {why}"))
+            .advise("write read, write, read:BUCKET or write:BUCKET")
     };
     let (what, bucket) = match text.split_once(':') {
         Some((what, bucket)) => (what, Some(bucket)),
@@ -149,9 +183,15 @@ fn scope(text: &str) -> Outcome<Scope> {
         _ => return Err(wrong("no such right")),
     };
     let bucket = bucket
-        .map(|name| name.parse::<BucketName>().map_err(|error| wrong(&error.to_string())))
+        .map(|name| {
+            name.parse::<BucketName>()
+                .map_err(|error| wrong(&error.to_string()))
+        })
         .transpose()?;
-    Ok(Scope { bucket, permissions })
+    Ok(Scope {
+        bucket,
+        permissions,
+    })
 }
 
 /// Runs `verify`.
@@ -159,14 +199,26 @@ fn scope(text: &str) -> Outcome<Scope> {
 /// # Errors
 /// Integrity when anything does not hold.
 pub fn verify(context: &Context, args: &VerifyArgs) -> Outcome {
-    let addresses =
-        args.addresses.iter().map(|address| Operand::remote(address)).collect::<Outcome<Vec<_>>>()?;
+    let addresses = args
+        .addresses
+        .iter()
+        .map(|address| Operand::remote(address))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Arc::new(Store::open(context, args.transfer.bandwidth_limit).await?);
         let mut tally = Tally::default();
         let mut found = Vec::new();
         for address in &addresses {
-            match find(&store, address, How { recursive: args.recursive, no_glob: args.no_glob }).await {
+            match find(
+                &store,
+                address,
+                How {
+                    recursive: args.recursive,
+                    no_glob: args.no_glob,
+                },
+            )
+            .await
+            {
                 Ok(matched) => found.extend(matched.objects),
                 Err(failure) => tally.failure(&context.output, address, failure),
             }
@@ -216,7 +268,12 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Outcome {
         drop(verified);
         drop(progress);
         if tally.done > 1 {
-            context.output.note(summary("intact", tally.done, tally.bytes, started.elapsed()));
+            context.output.note(summary(
+                "intact",
+                tally.done,
+                tally.bytes,
+                started.elapsed(),
+            ));
         }
         if tally.done == 0 && tally.failed() == 0 && !context.output.json {
             line("nothing to verify");
@@ -232,7 +289,13 @@ mod tests {
 
     #[test]
     fn scopes_are_a_right_and_perhaps_a_bucket() {
-        assert_eq!(scope("read").unwrap(), Scope { bucket: None, permissions: Permissions::READ });
+        assert_eq!(
+            scope("read").unwrap(),
+            Scope {
+                bucket: None,
+                permissions: Permissions::READ
+            }
+        );
         let one = scope("write:photos").unwrap();
         assert_eq!(one.bucket.unwrap().as_str(), "photos");
         assert_eq!(one.permissions, Permissions::WRITER);

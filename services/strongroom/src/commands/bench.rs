@@ -81,7 +81,9 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
     block_on(async {
         let store = Arc::new(Store::open(context, None).await?);
         let bucket = Remote::parse(&format!("sr://bench-{}", now().0))?;
-        store.make_bucket(&bucket.bucket, Profile::DATACENTRE).await?;
+        store
+            .make_bucket(&bucket.bucket, Profile::DATACENTRE)
+            .await?;
         let processes = proc::platform(&folder);
         if processes.is_none() {
             context.output.warn(format!(
@@ -102,7 +104,11 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
         bench.clean_up().await;
         let measured = outcome?;
         let failed: u64 = measured.iter().map(|measured| measured.failed).sum();
-        context.output.result(&serde_json::json!({ "measured": measured }), || render(&measured));
+        context
+            .output
+            .result(&serde_json::json!({ "measured": measured }), || {
+                render(&measured)
+            });
         if failed > 0 {
             return Err(Failure::new(
                 crate::failure::Exit::Partial,
@@ -116,9 +122,17 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
 
 impl Bench<'_> {
     async fn all(&self, args: &BenchArgs) -> Outcome<Vec<Measured>> {
-        const ALL: [BenchLoad; 4] =
-            [BenchLoad::Small, BenchLoad::Medium, BenchLoad::Large, BenchLoad::Mixed];
-        let loads = if args.loads.is_empty() { ALL.to_vec() } else { args.loads.clone() };
+        const ALL: [BenchLoad; 4] = [
+            BenchLoad::Small,
+            BenchLoad::Medium,
+            BenchLoad::Large,
+            BenchLoad::Mixed,
+        ];
+        let loads = if args.loads.is_empty() {
+            ALL.to_vec()
+        } else {
+            args.loads.clone()
+        };
         let mut measured = Vec::new();
         for load in loads {
             let (name, bytes, in_flight) = match load {
@@ -128,7 +142,9 @@ impl Bench<'_> {
                 BenchLoad::Mixed => ("mixed", 0, 32),
             };
             let in_flight = args.in_flight.unwrap_or(in_flight);
-            self.context.output.note(format!("measuring {name}, {in_flight} in flight ..."));
+            self.context
+                .output
+                .note(format!("measuring {name}, {in_flight} in flight ..."));
             if load == BenchLoad::Mixed {
                 measured.push(self.mixed(name, in_flight).await?);
             } else {
@@ -138,7 +154,12 @@ impl Bench<'_> {
         Ok(measured)
     }
 
-    async fn put_get(&self, load: &'static str, bytes: usize, in_flight: u16) -> Outcome<Vec<Measured>> {
+    async fn put_get(
+        &self,
+        load: &'static str,
+        bytes: usize,
+        in_flight: u16,
+    ) -> Outcome<Vec<Measured>> {
         let keys: Arc<Mutex<Vec<Remote>>> = Arc::default();
         let put = {
             let (keys, folder, serial) = (keys.clone(), self.bucket.clone(), self.serial.clone());
@@ -147,9 +168,12 @@ impl Bench<'_> {
                 let (keys, folder, serial) = (keys.clone(), folder.clone(), serial.clone());
                 let (store, payload) = (store.clone(), payload.clone());
                 async move {
-                    let key = folder.join(&format!("{:08}", serial.fetch_add(1, Ordering::Relaxed)))?;
+                    let key =
+                        folder.join(&format!("{:08}", serial.fetch_add(1, Ordering::Relaxed)))?;
                     let started = Instant::now();
-                    store.put_bytes(payload.get(..bytes).unwrap_or(&payload), &key).await?;
+                    store
+                        .put_bytes(payload.get(..bytes).unwrap_or(&payload), &key)
+                        .await?;
                     let total = started.elapsed();
                     lock(&keys).push(key);
                     Ok(Some((None, total, bytes)))
@@ -168,7 +192,9 @@ impl Bench<'_> {
                 let (keys, store) = (keys.clone(), store.clone());
                 async move {
                     let index = usize::try_from(n).unwrap_or(0) % keys.len();
-                    let Some(key) = keys.get(index) else { return Ok(None) };
+                    let Some(key) = keys.get(index) else {
+                        return Ok(None);
+                    };
                     get(&store, key).await.map(Some)
                 }
             })
@@ -181,9 +207,17 @@ impl Bench<'_> {
     async fn mixed(&self, load: &'static str, in_flight: u16) -> Outcome<Measured> {
         let keys: Arc<Mutex<VecDeque<Remote>>> = Arc::default();
         for n in 0..MIXED_START {
-            let key = self.bucket.join(&format!("mixed/{:08}", self.serial.fetch_add(1, Ordering::Relaxed)))?;
-            let size = MIXED_SIZES.get(n % MIXED_SIZES.len()).copied().unwrap_or(4 << 10);
-            self.store.put_bytes(self.payload.get(..size).unwrap_or_default(), &key).await?;
+            let key = self.bucket.join(&format!(
+                "mixed/{:08}",
+                self.serial.fetch_add(1, Ordering::Relaxed)
+            ))?;
+            let size = MIXED_SIZES
+                .get(n % MIXED_SIZES.len())
+                .copied()
+                .unwrap_or(4 << 10);
+            self.store
+                .put_bytes(self.payload.get(..size).unwrap_or_default(), &key)
+                .await?;
             lock(&keys).push_back(key);
         }
         let measured = {
@@ -201,32 +235,47 @@ impl Bench<'_> {
                     let started = Instant::now();
                     match dice % 100 {
                         0..45 => {
-                            let Some(key) = pick(&lock(&keys)) else { return Ok(None) };
+                            let Some(key) = pick(&lock(&keys)) else {
+                                return Ok(None);
+                            };
                             match get(&store, &key).await {
                                 // Deleted by another worker between choice and read: nothing to measure.
-                                Err(failure) if failure.exit == crate::failure::Exit::NotFound => Ok(None),
+                                Err(failure) if failure.exit == crate::failure::Exit::NotFound => {
+                                    Ok(None)
+                                }
                                 other => other.map(Some),
                             }
                         }
                         45..75 => {
-                            let Some(key) = pick(&lock(&keys)) else { return Ok(None) };
+                            let Some(key) = pick(&lock(&keys)) else {
+                                return Ok(None);
+                            };
                             match store.stat(&key).await {
-                                Err(failure) if failure.exit == crate::failure::Exit::NotFound => Ok(None),
+                                Err(failure) if failure.exit == crate::failure::Exit::NotFound => {
+                                    Ok(None)
+                                }
                                 Err(failure) => Err(failure),
                                 Ok(_) => Ok(Some((None, started.elapsed(), 0))),
                             }
                         }
                         75..90 => {
-                            let key = folder.join(&format!("mixed/{:08}", serial.fetch_add(1, Ordering::Relaxed)))?;
+                            let key = folder.join(&format!(
+                                "mixed/{:08}",
+                                serial.fetch_add(1, Ordering::Relaxed)
+                            ))?;
                             let index = usize::try_from(dice >> 8).unwrap_or(0) % MIXED_SIZES.len();
                             let size = MIXED_SIZES.get(index).copied().unwrap_or(4 << 10);
-                            store.put_bytes(payload.get(..size).unwrap_or_default(), &key).await?;
+                            store
+                                .put_bytes(payload.get(..size).unwrap_or_default(), &key)
+                                .await?;
                             let total = started.elapsed();
                             lock(&keys).push_back(key);
                             Ok(Some((None, total, size)))
                         }
                         _ => {
-                            let Some(key) = lock(&keys).pop_front() else { return Ok(None) };
+                            let Some(key) = lock(&keys).pop_front() else {
+                                return Ok(None);
+                            };
                             store.delete(&key).await?;
                             Ok(Some((None, started.elapsed(), 0)))
                         }
@@ -287,7 +336,11 @@ impl Bench<'_> {
         let mut all = Samples::default();
         while let Some(samples) = workers.join_next().await {
             let samples = samples.map_err(|error| {
-                Failure::new(crate::failure::Exit::Failure, "internal", format!("a worker ended: {error}"))
+                Failure::new(
+                    crate::failure::Exit::Failure,
+                    "internal",
+                    format!("a worker ended: {error}"),
+                )
             })?;
             all.first_byte.extend(samples.first_byte);
             all.total.extend(samples.total);
@@ -300,10 +353,15 @@ impl Bench<'_> {
             if all.total.is_empty() {
                 return Err(failure.clone());
             }
-            self.context.output.warn(format!("{} {load} {operation} failed, first: {failure}", all.failed));
+            self.context.output.warn(format!(
+                "{} {load} {operation} failed, first: {failure}",
+                all.failed
+            ));
         }
         let after = self.processes.as_deref().map(proc::usage);
-        let own = proc::cpu(std::process::id()).unwrap_or_default().saturating_sub(own_before);
+        let own = proc::cpu(std::process::id())
+            .unwrap_or_default()
+            .saturating_sub(own_before);
         let gb = (float(all.bytes) / 1e9).max(1e-9);
         let objects = u64::try_from(all.total.len()).unwrap_or(u64::MAX);
         Ok(Measured {
@@ -319,7 +377,9 @@ impl Bench<'_> {
             first_byte_p99_ms: percentile(&mut all.first_byte, 99),
             total_p50_ms: percentile(&mut all.total, 50).unwrap_or_default(),
             total_p99_ms: percentile(&mut all.total, 99).unwrap_or_default(),
-            platform_cpu_s_per_gb: before.zip(after).map(|(before, after)| (after.cpu_s - before.cpu_s) / gb),
+            platform_cpu_s_per_gb: before
+                .zip(after)
+                .map(|(before, after)| (after.cpu_s - before.cpu_s) / gb),
             client_cpu_s_per_gb: own.as_secs_f64() / gb,
             gateway_peak_bytes: after.map(|usage| usage.gateway_peak_bytes),
             platform_pss_bytes: after.map(|usage| usage.pss_bytes),
@@ -348,15 +408,22 @@ impl Bench<'_> {
         .await;
         self.delete(left).await;
         if let Err(failure) = self.store.remove_bucket(&self.bucket.bucket).await {
-            self.context.output.warn(format!("{} was left behind: {failure}", self.bucket));
+            self.context
+                .output
+                .warn(format!("{} was left behind: {failure}", self.bucket));
         }
     }
 }
 
 async fn get(store: &Store, key: &Remote) -> Outcome<(Option<Duration>, Duration, usize)> {
     let started = Instant::now();
-    let mut sink = Discard { first: None, bytes: 0 };
-    store.get_stream(key, ByteRange::All, &mut sink, &Bar::default()).await?;
+    let mut sink = Discard {
+        first: None,
+        bytes: 0,
+    };
+    store
+        .get_stream(key, ByteRange::All, &mut sink, &Bar::default())
+        .await?;
     let first = sink.first.map(|first| first.duration_since(started));
     Ok((first, started.elapsed(), sink.bytes))
 }
@@ -368,7 +435,11 @@ struct Discard {
 }
 
 impl AsyncWrite for Discard {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut task::Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         if self.first.is_none() && !buf.is_empty() {
             self.first = Some(Instant::now());
         }
@@ -390,8 +461,19 @@ fn render(measured: &[Measured]) -> String {
     let ms = |value: f64| format!("{value:.1}");
     let mut rows = vec![
         [
-            "load", "operation", "in flight", "objects/s", "MB/s", "first byte p50", "p99", "total p50", "p99",
-            "CPU s/GB", "client", "gateway peak", "all PSS",
+            "load",
+            "operation",
+            "in flight",
+            "objects/s",
+            "MB/s",
+            "first byte p50",
+            "p99",
+            "total p50",
+            "p99",
+            "CPU s/GB",
+            "client",
+            "gateway peak",
+            "all PSS",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -407,7 +489,8 @@ fn render(measured: &[Measured]) -> String {
             m.first_byte_p99_ms.map_or_else(none, ms),
             ms(m.total_p50_ms),
             ms(m.total_p99_ms),
-            m.platform_cpu_s_per_gb.map_or_else(none, |cpu| format!("{cpu:.2}")),
+            m.platform_cpu_s_per_gb
+                .map_or_else(none, |cpu| format!("{cpu:.2}")),
             format!("{:.2}", m.client_cpu_s_per_gb),
             m.gateway_peak_bytes.map_or_else(none, units::size),
             m.platform_pss_bytes.map_or_else(none, units::size),
@@ -423,7 +506,9 @@ fn render(measured: &[Measured]) -> String {
 fn percentile(samples: &mut [Duration], percent: usize) -> Option<f64> {
     samples.sort_unstable();
     let rank = (samples.len() * percent).div_ceil(100).max(1);
-    samples.get(rank - 1).map(|sample| sample.as_secs_f64() * 1e3)
+    samples
+        .get(rank - 1)
+        .map(|sample| sample.as_secs_f64() * 1e3)
 }
 
 /// Spreads a counter over all numbers (the finaliser of SplitMix64), so that a load is the same in every run.
@@ -439,7 +524,9 @@ fn random_bytes(count: usize) -> Vec<u8> {
     let mut seed = [0; 32];
     // Only compressibility matters here; without randomness the fixed seed does.
     let _ = getrandom::fill(&mut seed);
-    blake3::Hasher::new_keyed(&seed).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new_keyed(&seed)
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }
 

@@ -18,13 +18,28 @@ use crate::tally::Tally;
 /// # Errors
 /// As the store says.
 pub fn cp(context: &Context, args: &CpArgs) -> Outcome {
-    let operands = args.operands.iter().map(|operand| Operand::parse(operand)).collect::<Outcome<Vec<_>>>()?;
+    let operands = args
+        .operands
+        .iter()
+        .map(|operand| Operand::parse(operand))
+        .collect::<Outcome<Vec<_>>>()?;
     let remote = |operand: &Operand| matches!(operand, Operand::Remote(_));
     let Some((target, sources)) = operands.split_last() else {
         return Err(Failure::usage("a source and a target are needed"));
     };
-    match (sources.iter().all(remote), sources.iter().any(remote), remote(target)) {
-        (true, _, true) => copy(context, &args.operands, args.recursive, args.no_glob, args.no_overwrite, false),
+    match (
+        sources.iter().all(remote),
+        sources.iter().any(remote),
+        remote(target),
+    ) {
+        (true, _, true) => copy(
+            context,
+            &args.operands,
+            args.recursive,
+            args.no_glob,
+            args.no_overwrite,
+            false,
+        ),
         (true, _, false) => get::run(
             context,
             &GetArgs {
@@ -47,7 +62,9 @@ pub fn cp(context: &Context, args: &CpArgs) -> Outcome {
         ),
         (false, false, false) => Err(Failure::usage("neither side has the scheme of an address")
             .advise("write sr://BUCKET/KEY for the remote side")),
-        (false, true, _) => Err(Failure::usage("some sources are local and some remote: give them one kind at a time")),
+        (false, true, _) => Err(Failure::usage(
+            "some sources are local and some remote: give them one kind at a time",
+        )),
     }
 }
 
@@ -56,7 +73,14 @@ pub fn cp(context: &Context, args: &CpArgs) -> Outcome {
 /// # Errors
 /// As the store says.
 pub fn mv(context: &Context, args: &MvArgs) -> Outcome {
-    copy(context, &args.operands, args.recursive, args.no_glob, args.no_overwrite, true)
+    copy(
+        context,
+        &args.operands,
+        args.recursive,
+        args.no_glob,
+        args.no_overwrite,
+        true,
+    )
 }
 
 fn copy(
@@ -67,7 +91,10 @@ fn copy(
     no_overwrite: bool,
     remove: bool,
 ) -> Outcome {
-    let remotes = operands.iter().map(|operand| Operand::remote(operand)).collect::<Outcome<Vec<_>>>()?;
+    let remotes = operands
+        .iter()
+        .map(|operand| Operand::remote(operand))
+        .collect::<Outcome<Vec<_>>>()?;
     let Some((target, sources)) = remotes.split_last() else {
         return Err(Failure::usage("a source and a target are needed"));
     };
@@ -93,7 +120,9 @@ fn copy(
         for (found, to) in pairs {
             let from = &found.address;
             let outcome = if from == &to {
-                Err(Failure::usage(format!("{from} is source and target at once")))
+                Err(Failure::usage(format!(
+                    "{from} is source and target at once"
+                )))
             } else if remove {
                 store.rename(from, &to, no_overwrite).await
             } else {
@@ -126,8 +155,12 @@ fn destination(found: &Found, target: &Remote, several: bool, recursive: bool) -
         return target.join(&found.relative);
     }
     if several {
-        return Err(Failure::usage(format!("{target} is one object, and there are several sources"))
-            .advise(format!("end the address with a slash to put them below it: {target}/")));
+        return Err(Failure::usage(format!(
+            "{target} is one object, and there are several sources"
+        ))
+        .advise(format!(
+            "end the address with a slash to put them below it: {target}/"
+        )));
     }
     Ok(target.clone())
 }
@@ -136,7 +169,10 @@ fn refuse_collisions(pairs: &[(Found, Remote)]) -> Outcome {
     let mut taken = std::collections::HashMap::new();
     for (found, to) in pairs {
         if let Some(before) = taken.insert((&to.bucket, &to.key), &found.address) {
-            return Err(Failure::usage(format!("{before} and {} would both become {to}", found.address)));
+            return Err(Failure::usage(format!(
+                "{before} and {} would both become {to}",
+                found.address
+            )));
         }
     }
     Ok(())
@@ -147,14 +183,26 @@ fn refuse_collisions(pairs: &[(Found, Remote)]) -> Outcome {
 /// # Errors
 /// As the store says.
 pub fn rm(context: &Context, args: &RmArgs) -> Outcome {
-    let addresses =
-        args.addresses.iter().map(|address| Operand::remote(address)).collect::<Outcome<Vec<_>>>()?;
+    let addresses = args
+        .addresses
+        .iter()
+        .map(|address| Operand::remote(address))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let mut tally = Tally::default();
         let mut found = Vec::new();
         for address in &addresses {
-            match find(&store, address, How { recursive: args.recursive, no_glob: args.no_glob }).await {
+            match find(
+                &store,
+                address,
+                How {
+                    recursive: args.recursive,
+                    no_glob: args.no_glob,
+                },
+            )
+            .await
+            {
                 Ok(matched) => found.extend(matched.objects),
                 Err(failure) if args.force && failure.exit == Exit::NotFound => {}
                 Err(failure) => tally.failure(&context.output, address, failure),
@@ -162,7 +210,11 @@ pub fn rm(context: &Context, args: &RmArgs) -> Outcome {
         }
         for found in found {
             let address = &found.address;
-            let outcome = if args.dry_run { Ok(()) } else { store.delete(address).await };
+            let outcome = if args.dry_run {
+                Ok(())
+            } else {
+                store.delete(address).await
+            };
             match outcome {
                 Ok(()) => {
                     tally.success(found.info.size_bytes);
@@ -173,7 +225,11 @@ pub fn rm(context: &Context, args: &RmArgs) -> Outcome {
                     });
                     if context.output.json || !context.output.quiet || args.dry_run {
                         context.output.result(&report, || {
-                            let verb = if args.dry_run { "would delete" } else { "deleted" };
+                            let verb = if args.dry_run {
+                                "would delete"
+                            } else {
+                                "deleted"
+                            };
                             format!("{verb} {address}")
                         });
                     }
@@ -205,7 +261,9 @@ pub fn mb(context: &Context, args: &MbArgs) -> Outcome {
                         "owner": bucket.owner(),
                         "profile": bucket.profile(),
                     });
-                    context.output.result(&report, || format!("{address} made, coded {}", bucket.profile()));
+                    context.output.result(&report, || {
+                        format!("{address} made, coded {}", bucket.profile())
+                    });
                 }
                 Err(failure) => tally.failure(&context.output, address, failure),
             }
@@ -228,7 +286,9 @@ pub fn rb(context: &Context, args: &RbArgs) -> Outcome {
                 Ok(()) => {
                     tally.success(0);
                     let report = json!({ "address": address.to_string(), "removed": true });
-                    context.output.result(&report, || format!("{address} removed"));
+                    context
+                        .output
+                        .result(&report, || format!("{address} removed"));
                 }
                 Err(failure) => tally.failure(&context.output, address, failure),
             }
@@ -245,8 +305,10 @@ fn bucket_names(addresses: &[OsString]) -> Outcome<Vec<Remote>> {
             if remote.key.is_empty() {
                 Ok(remote)
             } else {
-                Err(Failure::usage(format!("{remote} is an object's address, a bucket is needed"))
-                    .advise(format!("write sr://{}", remote.bucket)))
+                Err(Failure::usage(format!(
+                    "{remote} is an object's address, a bucket is needed"
+                ))
+                .advise(format!("write sr://{}", remote.bucket)))
             }
         })
         .collect()

@@ -36,7 +36,10 @@ pub struct Job {
 /// As the store and the target say.
 pub fn run(context: &Context, args: &GetArgs) -> Outcome {
     let (sources, target) = split_target(&args.operands)?;
-    let how = How { recursive: args.recursive, no_glob: args.no_glob };
+    let how = How {
+        recursive: args.recursive,
+        no_glob: args.no_glob,
+    };
     block_on(async {
         let store = Arc::new(Store::open(context, args.transfer.bandwidth_limit).await?);
         let mut tally = Tally::default();
@@ -57,20 +60,32 @@ pub fn run(context: &Context, args: &GetArgs) -> Outcome {
         let Operand::Local(target) = target else {
             return Err(Failure::usage("the target is not local"));
         };
-        let jobs = place(context, found, &target, exact, args.no_overwrite, &mut tally)?;
+        let jobs = place(
+            context,
+            found,
+            &target,
+            exact,
+            args.no_overwrite,
+            &mut tally,
+        )?;
         get_all(context, &store, jobs, &args.transfer, tally).await
     })
 }
 
 /// The last operand is the target when it is not an address with a scheme and not the only one.
 fn split_target(operands: &[OsString]) -> Outcome<(Vec<Remote>, Operand)> {
-    let (last, before) = operands.split_last().ok_or_else(|| Failure::usage("an address is needed"))?;
+    let (last, before) = operands
+        .split_last()
+        .ok_or_else(|| Failure::usage("an address is needed"))?;
     let (sources, target) = match Operand::parse(last)? {
         Operand::Remote(_) => (operands, Operand::Local(PathBuf::from("."))),
         _ if before.is_empty() => (operands, Operand::Local(PathBuf::from("."))),
         target => (before, target),
     };
-    let sources = sources.iter().map(|source| Operand::remote(source)).collect::<Outcome<_>>()?;
+    let sources = sources
+        .iter()
+        .map(|source| Operand::remote(source))
+        .collect::<Outcome<_>>()?;
     Ok((sources, target))
 }
 
@@ -90,7 +105,10 @@ pub fn place(
     let as_folder = target.is_dir() || target.as_os_str().as_encoded_bytes().ends_with(b"/");
     let mut jobs = Vec::with_capacity(found.len());
     if let (true, false, [_]) = (exact, as_folder, found.as_slice()) {
-        jobs.extend(found.into_iter().map(|found| Job { found, path: target.to_owned() }));
+        jobs.extend(found.into_iter().map(|found| Job {
+            found,
+            path: target.to_owned(),
+        }));
     } else {
         if found.is_empty() {
             return Ok(jobs);
@@ -101,7 +119,9 @@ pub fn place(
             let placed = relative_path(&found.relative)
                 .map_err(|mut failure| {
                     // The part below the folder was judged; the user knows the object by its whole key.
-                    failure.message = failure.message.replace(&format!("`{}`", found.relative), &format!("`{key}`"));
+                    failure.message = failure
+                        .message
+                        .replace(&format!("`{}`", found.relative), &format!("`{key}`"));
                     failure
                 })
                 .and_then(|relative| {
@@ -123,7 +143,11 @@ pub fn place(
         jobs.retain(|job| {
             let exists = job.path.symlink_metadata().is_ok();
             if exists {
-                let failure = Failure::file("write", &job.path, &std::io::ErrorKind::AlreadyExists.into());
+                let failure = Failure::file(
+                    "write",
+                    &job.path,
+                    &std::io::ErrorKind::AlreadyExists.into(),
+                );
                 tally.failure(&context.output, job.path.display(), failure);
             }
             !exists
@@ -159,9 +183,19 @@ pub async fn get_all(
         })
         .buffer_unordered(usize::from(transfer.jobs));
     while let Some((job, outcome, elapsed)) = fetched.next().await {
-        let path = job.path.strip_prefix(".").unwrap_or(&job.path).display().to_string();
+        let path = job
+            .path
+            .strip_prefix(".")
+            .unwrap_or(&job.path)
+            .display()
+            .to_string();
         match outcome {
-            Ok(Fetched { version, size_bytes, resumed_bytes, .. }) => {
+            Ok(Fetched {
+                version,
+                size_bytes,
+                resumed_bytes,
+                ..
+            }) => {
                 tally.success(size_bytes);
                 let report = json!({
                     "address": job.found.address.to_string(),
@@ -188,7 +222,12 @@ pub async fn get_all(
     drop(fetched);
     drop(progress);
     if !single && tally.done > 0 {
-        context.output.note(summary("fetched", tally.done, tally.bytes, started.elapsed()));
+        context.output.note(summary(
+            "fetched",
+            tally.done,
+            tally.bytes,
+            started.elapsed(),
+        ));
     }
     tally.finish("objects")
 }
@@ -203,7 +242,10 @@ async fn to_stdout(
     let progress = Progress::new(&context.output, Some(total), found.len());
     for found in found {
         let bar = progress.bar(&found.address.key, Some(found.info.size_bytes));
-        match store.get_stream(&found.address, ByteRange::All, tokio::io::stdout(), &bar).await {
+        match store
+            .get_stream(&found.address, ByteRange::All, tokio::io::stdout(), &bar)
+            .await
+        {
             Ok(fetched) => tally.success(fetched.size_bytes),
             Err(failure) => tally.failure(&context.output, &found.address, failure),
         }
@@ -217,9 +259,15 @@ async fn to_stdout(
 /// # Errors
 /// As the store says.
 pub fn cat(context: &Context, args: &CatArgs) -> Outcome {
-    let range = args.range.as_deref().map_or(Ok(ByteRange::All), parse_range)?;
-    let addresses =
-        args.addresses.iter().map(|address| Operand::remote(address)).collect::<Outcome<Vec<_>>>()?;
+    let range = args
+        .range
+        .as_deref()
+        .map_or(Ok(ByteRange::All), parse_range)?;
+    let addresses = args
+        .addresses
+        .iter()
+        .map(|address| Operand::remote(address))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let mut tally = Tally::default();
@@ -227,7 +275,9 @@ pub fn cat(context: &Context, args: &CatArgs) -> Outcome {
         for address in &addresses {
             let fetched = async {
                 address.object()?;
-                store.get_stream(address, range, tokio::io::stdout(), &bar).await
+                store
+                    .get_stream(address, range, tokio::io::stdout(), &bar)
+                    .await
             };
             match fetched.await {
                 Ok(fetched) => tally.success(fetched.size_bytes),
@@ -250,7 +300,11 @@ fn parse_range(text: &str) -> Outcome<ByteRange> {
         (first, "") => Ok(ByteRange::From(number(first)?)),
         (first, last) => {
             let (first, last) = (number(first)?, number(last)?);
-            if first > last { Err(wrong()) } else { Ok(ByteRange::Span(first, last)) }
+            if first > last {
+                Err(wrong())
+            } else {
+                Ok(ByteRange::Span(first, last))
+            }
         }
     }
 }
@@ -269,8 +323,14 @@ mod tests {
         let local = |path: &str| Operand::Local(PathBuf::from(path));
         assert_eq!(split(&["bucket/a"]).unwrap(), (1, local(".")));
         assert_eq!(split(&["bucket/a", "x"]).unwrap(), (1, local("x")));
-        assert_eq!(split(&["sr://bucket/a", "sr://bucket/b"]).unwrap(), (2, local(".")));
-        assert_eq!(split(&["bucket/a", "bucket/b", "-"]).unwrap(), (2, Operand::Stdio));
+        assert_eq!(
+            split(&["sr://bucket/a", "sr://bucket/b"]).unwrap(),
+            (2, local("."))
+        );
+        assert_eq!(
+            split(&["bucket/a", "bucket/b", "-"]).unwrap(),
+            (2, Operand::Stdio)
+        );
         assert!(split(&["./a", "x"]).is_err());
     }
 
@@ -282,7 +342,17 @@ mod tests {
         check("90-", ByteRange::From(90));
         check("-10", ByteRange::Last(10));
         check("0-18446744073709551615", ByteRange::Span(0, u64::MAX));
-        for bad in ["", "-", "5", "9-5", "a-b", "-1-5", "1.5-2", "0x1-2", "99999999999999999999-"] {
+        for bad in [
+            "",
+            "-",
+            "5",
+            "9-5",
+            "a-b",
+            "-1-5",
+            "1.5-2",
+            "0x1-2",
+            "99999999999999999999-",
+        ] {
             assert!(parse_range(bad).is_err(), "{bad}");
         }
     }

@@ -33,7 +33,9 @@ fn show(context: &Context) -> Outcome {
     let principal = identity::principal(&context.settings)?.to_string();
     let file = context.settings.identity_file().display().to_string();
     let report = json!({ "principal": principal, "identity_file": file });
-    context.output.result(&report, || format!("principal  {principal}\nsealed in  {file}"));
+    context.output.result(&report, || {
+        format!("principal  {principal}\nsealed in  {file}")
+    });
     Ok(())
 }
 
@@ -43,7 +45,10 @@ fn export(context: &Context, file: &OsStr) -> Outcome {
     let principal = identity.principal().to_string();
     if file == "-" {
         if context.output.json {
-            context.output.result(&json!({ "principal": principal, "kit": kit.as_str() }), String::new);
+            context.output.result(
+                &json!({ "principal": principal, "kit": kit.as_str() }),
+                String::new,
+            );
         } else {
             output::line(kit.trim_end());
         }
@@ -61,8 +66,10 @@ fn import(context: &Context, file: &OsStr, replace: bool) -> Outcome {
     let settings = &context.settings;
     let path = settings.identity_file();
     if path.exists() && !replace {
-        return Err(Failure::file("write", &path, &std::io::ErrorKind::AlreadyExists.into())
-            .advise("use --replace to take the new identity; the old one is kept beside it"));
+        return Err(
+            Failure::file("write", &path, &std::io::ErrorKind::AlreadyExists.into())
+                .advise("use --replace to take the new identity; the old one is kept beside it"),
+        );
     }
     let identity = identity::from_kit(&read_kit(file)?)?;
     let passphrase = passphrase::new(settings)?;
@@ -81,13 +88,16 @@ fn import(context: &Context, file: &OsStr, replace: bool) -> Outcome {
     }
     let principal = identity.principal().to_string();
     let kept = kept.map(|path| path.display().to_string());
-    context.output.result(&json!({ "principal": principal, "old_identity_file": kept }), || {
-        let mut text = format!("Identity {principal} imported into {}", path.display());
-        if let Some(kept) = &kept {
-            text.push_str(&format!("\nThe old one is kept as {kept}"));
-        }
-        text
-    });
+    context.output.result(
+        &json!({ "principal": principal, "old_identity_file": kept }),
+        || {
+            let mut text = format!("Identity {principal} imported into {}", path.display());
+            if let Some(kept) = &kept {
+                text.push_str(&format!("\nThe old one is kept as {kept}"));
+            }
+            text
+        },
+    );
     Ok(())
 }
 

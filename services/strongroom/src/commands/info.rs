@@ -17,7 +17,8 @@ use crate::settings::{Platform, Sourced};
 /// None of its own.
 pub fn config(context: &Context, platform: &Platform) -> Outcome {
     let s = &context.settings;
-    let path = |sourced: &Sourced<std::path::PathBuf>| row(&sourced.value.display().to_string(), sourced);
+    let path =
+        |sourced: &Sourced<std::path::PathBuf>| row(&sourced.value.display().to_string(), sourced);
     let optional = |value: Option<String>| value.map_or(Value::Null, Value::String);
     let rows = [
         ("config_dir", path(&s.config_dir)),
@@ -27,32 +28,69 @@ pub fn config(context: &Context, platform: &Platform) -> Outcome {
         (
             "passphrase_file",
             row(
-                &optional(s.passphrase_file.value.as_ref().map(|path| path.display().to_string())),
+                &optional(
+                    s.passphrase_file
+                        .value
+                        .as_ref()
+                        .map(|path| path.display().to_string()),
+                ),
                 &s.passphrase_file,
             ),
         ),
-        ("passphrase_command", row(&s.passphrase_command.value, &s.passphrase_command)),
+        (
+            "passphrase_command",
+            row(&s.passphrase_command.value, &s.passphrase_command),
+        ),
         ("platform.data", path(&platform.data)),
-        ("platform.listen", row(&platform.listen.value.to_string(), &platform.listen)),
+        (
+            "platform.listen",
+            row(&platform.listen.value.to_string(), &platform.listen),
+        ),
         (
             "platform.database",
             // It may hold a password.
-            row(&platform.database.value.as_deref().map(without_password), &platform.database),
+            row(
+                &platform.database.value.as_deref().map(without_password),
+                &platform.database,
+            ),
         ),
-        ("platform.tls_nodes", row(&platform.tls_nodes.value, &platform.tls_nodes)),
-        ("platform.node_port", row(&platform.node_port.value, &platform.node_port)),
-        ("platform.memory_budget", row(&platform.memory_budget.value, &platform.memory_budget)),
-        ("platform.node_capacity", row(&platform.node_capacity.value, &platform.node_capacity)),
+        (
+            "platform.tls_nodes",
+            row(&platform.tls_nodes.value, &platform.tls_nodes),
+        ),
+        (
+            "platform.node_port",
+            row(&platform.node_port.value, &platform.node_port),
+        ),
+        (
+            "platform.memory_budget",
+            row(&platform.memory_budget.value, &platform.memory_budget),
+        ),
+        (
+            "platform.node_capacity",
+            row(&platform.node_capacity.value, &platform.node_capacity),
+        ),
         (
             "platform.probe_interval_ms",
-            row(&platform.probe_interval.value.map(|time| time.as_millis()), &platform.probe_interval),
+            row(
+                &platform.probe_interval.value.map(|time| time.as_millis()),
+                &platform.probe_interval,
+            ),
         ),
-        ("platform.log_format", row(&platform.log_format.value, &platform.log_format)),
-        ("platform.log_to", row(&platform.log_to.value, &platform.log_to)),
+        (
+            "platform.log_format",
+            row(&platform.log_format.value, &platform.log_format),
+        ),
+        (
+            "platform.log_to",
+            row(&platform.log_to.value, &platform.log_to),
+        ),
         ("platform.log", row(&platform.log.value, &platform.log)),
     ];
-    let report: serde_json::Map<String, Value> =
-        rows.iter().map(|(name, row)| ((*name).to_owned(), row.clone())).collect();
+    let report: serde_json::Map<String, Value> = rows
+        .iter()
+        .map(|(name, row)| ((*name).to_owned(), row.clone()))
+        .collect();
     context.output.result(&report, || {
         let lines: Vec<Vec<String>> = rows
             .iter()
@@ -62,7 +100,10 @@ pub fn config(context: &Context, platform: &Platform) -> Outcome {
                     Some(Value::Null) | None => "-".to_owned(),
                     Some(other) => other.to_string(),
                 };
-                let origin = row.get("origin").and_then(Value::as_str).unwrap_or_default();
+                let origin = row
+                    .get("origin")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 vec![(*name).to_owned(), value, origin.to_owned()]
             })
             .collect();
@@ -76,7 +117,9 @@ fn row<T>(value: &impl serde::Serialize, sourced: &Sourced<T>) -> Value {
 }
 
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
     match rest.rsplit_once('@') {
         Some((user, host)) => {
             let user = user.split_once(':').map_or(user, |(user, _)| user);
@@ -108,14 +151,24 @@ pub fn man(context: &Context, args: &ManArgs) -> Outcome {
     command.build();
     let mut written = Vec::new();
     write_page(&args.dir, &command, &mut written)?;
-    context.output.result(&json!({ "dir": args.dir.display().to_string(), "pages": written }), || {
-        format!("{} manual pages written to {}", written.len(), args.dir.display())
-    });
+    context.output.result(
+        &json!({ "dir": args.dir.display().to_string(), "pages": written }),
+        || {
+            format!(
+                "{} manual pages written to {}",
+                written.len(),
+                args.dir.display()
+            )
+        },
+    );
     Ok(())
 }
 
 fn write_page(dir: &Path, command: &clap::Command, written: &mut Vec<String>) -> Outcome {
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    let name = command
+        .get_display_name()
+        .unwrap_or_else(|| command.get_name())
+        .to_owned();
     let file = format!("{name}.1");
     let path = dir.join(&file);
     let mut page = Vec::new();

@@ -45,12 +45,19 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
     let mut text = format!(
         "Identity    {}{}\n            sealed in {}",
         report.principal,
-        if identity_is_new { " (new)" } else { " (the one that was there)" },
+        if identity_is_new {
+            " (new)"
+        } else {
+            " (the one that was there)"
+        },
         report.identity_file
     );
     if !args.identity_only {
         let folder = DataFolder::new(&settings.data_dir(args.data.as_deref()));
-        let InitReport { deployment, recovery_kit } = initialise(&folder, principal)?;
+        let InitReport {
+            deployment,
+            recovery_kit,
+        } = initialise(&folder, principal)?;
         if let Some(file) = &args.recovery_key_file {
             if let Err(failure) = write_new(file, recovery_kit.as_bytes(), 0o600) {
                 // The key must not be lost: the deployment exists already, and this is the only copy of it.
@@ -77,7 +84,11 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
         }
         text.push_str(&format!(
             "\n\nNext: strongroom up{}\nThen, in another terminal: strongroom mb sr://my-bucket",
-            if args.data.is_some() { format!(" --data {data}") } else { String::new() }
+            if args.data.is_some() {
+                format!(" --data {data}")
+            } else {
+                String::new()
+            }
         ));
         report.deployment = Some(DeploymentReport {
             deployment: deployment.id.to_string(),
@@ -85,7 +96,10 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
             mode: "development",
             nodes: deployment.nodes.len(),
             recovery_key: shown.then(|| recovery_kit.to_string()),
-            recovery_key_file: args.recovery_key_file.as_ref().map(|file| file.display().to_string()),
+            recovery_key_file: args
+                .recovery_key_file
+                .as_ref()
+                .map(|file| file.display().to_string()),
         });
     }
     if identity_is_new {
@@ -98,7 +112,13 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
 fn indent(text: &str) -> String {
     let lines: Vec<String> = text
         .lines()
-        .map(|line| if line.is_empty() { String::new() } else { format!("    {line}") })
+        .map(|line| {
+            if line.is_empty() {
+                String::new()
+            } else {
+                format!("    {line}")
+            }
+        })
         .collect();
     lines.join("\n")
 }

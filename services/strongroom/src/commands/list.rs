@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
 use client::Bucket;
+use serde_json::{Value, json};
 use wire::rest::{NodeState, ObjectInfo, ObjectKind, ObjectStat};
 
 use super::{Context, block_on};
@@ -22,8 +22,11 @@ use crate::units;
 /// # Errors
 /// As the store says.
 pub fn ls(context: &Context, args: &LsArgs) -> Outcome {
-    let addresses =
-        args.addresses.iter().map(|address| Operand::remote(address)).collect::<Outcome<Vec<_>>>()?;
+    let addresses = args
+        .addresses
+        .iter()
+        .map(|address| Operand::remote(address))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Store::open(context, None).await?;
         if addresses.is_empty() {
@@ -51,11 +54,17 @@ async fn ls_buckets(context: &Context, store: &Store) -> Outcome {
     let rows: Vec<Vec<String>> = buckets
         .iter()
         .map(|bucket| {
-            vec![units::time_ms(bucket.created_ms), bucket.profile().to_string(), format!("sr://{}", bucket.name)]
+            vec![
+                units::time_ms(bucket.created_ms),
+                bucket.profile().to_string(),
+                format!("sr://{}", bucket.name),
+            ]
         })
         .collect();
     if rows.is_empty() {
-        context.output.note("no buckets yet: strongroom mb sr://NAME makes one");
+        context
+            .output
+            .note("no buckets yet: strongroom mb sr://NAME makes one");
     } else {
         line(&table(&rows, &[]));
     }
@@ -65,9 +74,17 @@ async fn ls_buckets(context: &Context, store: &Store) -> Outcome {
 async fn ls_one(context: &Context, store: &Store, address: &Remote, args: &LsArgs) -> Outcome {
     let is_glob = !args.no_glob && key_glob(&address.key)?.is_some();
     if args.recursive || is_glob {
-        let how = How { recursive: args.recursive && !is_glob, no_glob: args.no_glob };
+        let how = How {
+            recursive: args.recursive && !is_glob,
+            no_glob: args.no_glob,
+        };
         for found in find(store, address, how).await?.objects {
-            print_object(context, &found.address.bucket.to_string(), &found.info, args.bytes);
+            print_object(
+                context,
+                &found.address.bucket.to_string(),
+                &found.info,
+                args.bytes,
+            );
         }
         return Ok(());
     }
@@ -75,11 +92,19 @@ async fn ls_one(context: &Context, store: &Store, address: &Remote, args: &LsArg
         // One object; or, as with files, the folder of that name.
         match store.stat(address).await {
             Ok(stat) => {
-                print_object(context, &address.bucket.to_string(), &stat.object, args.bytes);
+                print_object(
+                    context,
+                    &address.bucket.to_string(),
+                    &stat.object,
+                    args.bytes,
+                );
                 return Ok(());
             }
             Err(failure) if failure.exit == Exit::NotFound => {
-                let folder = Remote { bucket: address.bucket.clone(), key: format!("{}/", address.key) };
+                let folder = Remote {
+                    bucket: address.bucket.clone(),
+                    key: format!("{}/", address.key),
+                };
                 return match ls_folder(context, store, &folder, args).await? {
                     0 => Err(failure),
                     _ => Ok(()),
@@ -99,16 +124,23 @@ async fn ls_one(context: &Context, store: &Store, address: &Remote, args: &LsArg
     Ok(())
 }
 
-async fn ls_folder(context: &Context, store: &Store, folder: &Remote, args: &LsArgs) -> Outcome<usize> {
+async fn ls_folder(
+    context: &Context,
+    store: &Store,
+    folder: &Remote,
+    args: &LsArgs,
+) -> Outcome<usize> {
     let mut shown = 0;
     let bucket = folder.bucket.to_string();
     each_page(store, &folder.bucket, &folder.key, Some("/"), |page| {
         shown += page.prefixes.len() + page.objects.len();
         for prefix in page.prefixes {
             let address = format!("sr://{bucket}/{prefix}");
-            context.output.result(&json!({ "type": "folder", "address": address }), || {
-                format!("{:19}  {:>10}  {}", "", "folder", printable(&address))
-            });
+            context
+                .output
+                .result(&json!({ "type": "folder", "address": address }), || {
+                    format!("{:19}  {:>10}  {}", "", "folder", printable(&address))
+                });
         }
         for info in page.objects {
             print_object(context, &bucket, &info, args.bytes);
@@ -141,7 +173,11 @@ fn print_object(context: &Context, bucket: &str, info: &ObjectInfo, exact: bool)
 }
 
 fn shown_size(bytes: u64, exact: bool) -> String {
-    if exact { bytes.to_string() } else { units::size(bytes) }
+    if exact {
+        bytes.to_string()
+    } else {
+        units::size(bytes)
+    }
 }
 
 fn bucket_json(bucket: &Bucket) -> Value {
@@ -160,19 +196,26 @@ fn bucket_json(bucket: &Bucket) -> Value {
 /// # Errors
 /// As the store says.
 pub fn stat(context: &Context, args: &StatArgs) -> Outcome {
-    let addresses =
-        args.addresses.iter().map(|address| Operand::remote(address)).collect::<Outcome<Vec<_>>>()?;
+    let addresses = args
+        .addresses
+        .iter()
+        .map(|address| Operand::remote(address))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let mut tally = Tally::default();
         for address in &addresses {
             let shown = if address.key.is_empty() {
                 store.bucket(&address.bucket).await.map(|bucket| {
-                    context.output.result(&bucket_json(&bucket), || describe_bucket(&bucket));
+                    context
+                        .output
+                        .result(&bucket_json(&bucket), || describe_bucket(&bucket));
                 })
             } else {
                 store.stat(address).await.map(|stat| {
-                    context.output.result(&stat_json(address, &stat), || describe(address, &stat));
+                    context
+                        .output
+                        .result(&stat_json(address, &stat), || describe(address, &stat));
                 })
             };
             match shown {
@@ -187,7 +230,10 @@ pub fn stat(context: &Context, args: &StatArgs) -> Outcome {
 fn stat_json(address: &Remote, stat: &ObjectStat) -> Value {
     let mut value = serde_json::to_value(stat).unwrap_or_default();
     if let Value::Object(map) = &mut value {
-        map.insert("address".to_owned(), json!(format!("sr://{}/{}", address.bucket, address.key)));
+        map.insert(
+            "address".to_owned(),
+            json!(format!("sr://{}/{}", address.bucket, address.key)),
+        );
     }
     value
 }
@@ -209,17 +255,27 @@ fn describe(address: &Remote, stat: &ObjectStat) -> String {
         .saturating_sub(u64::try_from(stat.profile.data()).unwrap_or(u64::MAX));
     let kind = match stat.kind {
         ObjectKind::Small => "one small record in five copies".to_owned(),
-        ObjectKind::Chunked => format!("{} chunk{}", stat.chunks, if stat.chunks == 1 { "" } else { "s" }),
+        ObjectKind::Chunked => format!(
+            "{} chunk{}",
+            stat.chunks,
+            if stat.chunks == 1 { "" } else { "s" }
+        ),
     };
     let placed = if object.fully_placed {
         format!("fully: survives the loss of {spare} nodes")
     } else {
-        format!("{} shards on their way; survives the loss of {spare} nodes now", stat.pending_shards)
+        format!(
+            "{} shards on their way; survives the loss of {spare} nodes now",
+            stat.pending_shards
+        )
     };
     let overhead = if object.size_bytes == 0 {
         String::new()
     } else {
-        format!(" ({:.2} x)", units::float(stat.stored_bytes) / units::float(object.size_bytes))
+        format!(
+            " ({:.2} x)",
+            units::float(stat.stored_bytes) / units::float(object.size_bytes)
+        )
     };
     let mut states: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for node in &stat.nodes {
@@ -230,27 +286,48 @@ fn describe(address: &Remote, stat: &ObjectStat) -> String {
         };
         states.entry(state).or_default().push(node.slot.to_string());
     }
-    let nodes: Vec<String> =
-        states.iter().map(|(state, slots)| format!("{state}: {}", slots.join(" "))).collect();
+    let nodes: Vec<String> = states
+        .iter()
+        .map(|(state, slots)| format!("{state}: {}", slots.join(" ")))
+        .collect();
     rows_of(&[
         ("object", address.to_string()),
-        ("size", format!("{} ({} bytes)", units::size(object.size_bytes), units::grouped(object.size_bytes))),
+        (
+            "size",
+            format!(
+                "{} ({} bytes)",
+                units::size(object.size_bytes),
+                units::grouped(object.size_bytes)
+            ),
+        ),
         ("modified", units::time_ms(object.modified_ms)),
         ("version", object.version.to_string()),
         ("cid", object.cid.to_string()),
         ("writer", object.writer.to_string()),
         ("held as", format!("{kind}, coded {}", stat.profile)),
-        ("stored", format!("{}{overhead}", units::size(stat.stored_bytes))),
+        (
+            "stored",
+            format!("{}{overhead}", units::size(stat.stored_bytes)),
+        ),
         ("placed", placed),
-        ("opened by", format!("{} (bucket key {})", stat.wraps.join(", "), stat.bucket_key_id)),
+        (
+            "opened by",
+            format!(
+                "{} (bucket key {})",
+                stat.wraps.join(", "),
+                stat.bucket_key_id
+            ),
+        ),
         ("nodes", nodes.join("; ")),
     ])
 }
 
 /// Name and value, aligned.
 pub fn rows_of(rows: &[(&str, String)]) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(name, value)| vec![(*name).to_owned(), value.clone()])
+        .collect();
     table(&rows, &[])
 }
 
@@ -259,8 +336,11 @@ pub fn rows_of(rows: &[(&str, String)]) -> String {
 /// # Errors
 /// As the store says.
 pub fn du(context: &Context, args: &DuArgs) -> Outcome {
-    let mut addresses =
-        args.addresses.iter().map(|address| Operand::remote(address)).collect::<Outcome<Vec<_>>>()?;
+    let mut addresses = args
+        .addresses
+        .iter()
+        .map(|address| Operand::remote(address))
+        .collect::<Outcome<Vec<_>>>()?;
     block_on(async {
         let store = Store::open(context, None).await?;
         if addresses.is_empty() {
@@ -268,20 +348,35 @@ pub fn du(context: &Context, args: &DuArgs) -> Outcome {
                 .buckets()
                 .await?
                 .into_iter()
-                .map(|bucket| Remote { bucket: bucket.name, key: String::new() })
+                .map(|bucket| Remote {
+                    bucket: bucket.name,
+                    key: String::new(),
+                })
                 .collect();
         }
         let mut tally = Tally::default();
         let mut rows = Vec::new();
         for address in &addresses {
-            match find(&store, address, How { recursive: true, no_glob: true }).await {
+            match find(
+                &store,
+                address,
+                How {
+                    recursive: true,
+                    no_glob: true,
+                },
+            )
+            .await
+            {
                 Ok(matched) => {
-                    let bytes = matched.objects.iter().map(|found| found.info.size_bytes).sum();
+                    let bytes = matched
+                        .objects
+                        .iter()
+                        .map(|found| found.info.size_bytes)
+                        .sum();
                     let objects = matched.objects.len();
                     tally.success(bytes);
                     if context.output.json {
-                        let report =
-                            json!({ "address": address.to_string(), "objects": objects, "size_bytes": bytes });
+                        let report = json!({ "address": address.to_string(), "objects": objects, "size_bytes": bytes });
                         context.output.result(&report, String::new);
                     }
                     rows.push((bytes, objects, address.to_string()));
@@ -291,13 +386,21 @@ pub fn du(context: &Context, args: &DuArgs) -> Outcome {
         }
         if !context.output.json {
             if rows.len() > 1 {
-                rows.push((tally.bytes, rows.iter().map(|row| row.1).sum(), "total".to_owned()));
+                rows.push((
+                    tally.bytes,
+                    rows.iter().map(|row| row.1).sum(),
+                    "total".to_owned(),
+                ));
             }
             let rows: Vec<Vec<String>> = rows
                 .into_iter()
                 .map(|(bytes, objects, name)| {
                     let objects = units::grouped(u64::try_from(objects).unwrap_or(u64::MAX));
-                    vec![shown_size(bytes, args.bytes), format!("{objects} objects"), name]
+                    vec![
+                        shown_size(bytes, args.bytes),
+                        format!("{objects} objects"),
+                        name,
+                    ]
                 })
                 .collect();
             if !rows.is_empty() {

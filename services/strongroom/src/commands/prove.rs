@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use wire::rest::NodeState;
 
 use self::material::{HashSink, Item};
-use super::up::{Stop, announce};
 use super::Context;
+use super::up::{Stop, announce};
 use crate::address::Remote;
 use crate::args::ProveArgs;
 use crate::failure::{Exit, Failure, Outcome};
@@ -67,7 +67,10 @@ pub fn run(context: &Context, args: &ProveArgs, settings: PlatformSettings) -> O
     let outcome = prove_and_serve(context, args, settings);
     match outcome {
         Err(failure) if failure.exit != Exit::Interrupted => {
-            line(&format!("proof: FAILED: {}", failure.to_string().replace('\n', " ")));
+            line(&format!(
+                "proof: FAILED: {}",
+                failure.to_string().replace('\n', " ")
+            ));
             Err(Failure::new(Exit::Failure, PROOF_FAILED, failure.message))
         }
         other => other,
@@ -75,10 +78,16 @@ pub fn run(context: &Context, args: &ProveArgs, settings: PlatformSettings) -> O
 }
 
 fn prove_and_serve(context: &Context, args: &ProveArgs, settings: PlatformSettings) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
-    })?;
-    let options = Options { folder: DataFolder::new(&settings.data.value), settings };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
+        })?;
+    let options = Options {
+        folder: DataFolder::new(&settings.data.value),
+        settings,
+    };
     runtime.block_on(async {
         let mut stop = Stop::new()?;
         let demo = Demo::prepare(context, &options.folder)?;
@@ -121,19 +130,38 @@ impl Demo {
         if !passphrase.exists() {
             let mut bytes = [0; 20];
             getrandom::fill(&mut bytes).map_err(|error| {
-                Failure::new(Exit::Failure, "randomness", format!("the system gave no randomness: {error}"))
+                Failure::new(
+                    Exit::Failure,
+                    "randomness",
+                    format!("the system gave no randomness: {error}"),
+                )
             })?;
             let text = data_encoding::BASE32_NOPAD.encode(&bytes);
             write_new(&passphrase, format!("{text}\n").as_bytes(), 0o600)?;
         }
-        let here = |value| Sourced { value, origin: Origin::Default };
+        let here = |value| Sourced {
+            value,
+            origin: Origin::Default,
+        };
         let settings = Settings {
             config_dir: here(dir.clone()),
             config_file: here(dir.join("config.toml")),
-            endpoint: Sourced { value: String::new(), origin: Origin::Default },
-            deployment: Sourced { value: None, origin: Origin::Default },
-            passphrase_file: Sourced { value: Some(passphrase), origin: Origin::Default },
-            passphrase_command: Sourced { value: None, origin: Origin::Default },
+            endpoint: Sourced {
+                value: String::new(),
+                origin: Origin::Default,
+            },
+            deployment: Sourced {
+                value: None,
+                origin: Origin::Default,
+            },
+            passphrase_file: Sourced {
+                value: Some(passphrase),
+                origin: Origin::Default,
+            },
+            passphrase_command: Sourced {
+                value: None,
+                origin: Origin::Default,
+            },
             file: context.settings.file.clone(),
         };
         let (principal, _) = identity::ensure(&settings)?;
@@ -151,7 +179,11 @@ impl Demo {
             ))
             .advise("choose another folder with --data"));
         }
-        Ok(Self { identity, settings, is_new })
+        Ok(Self {
+            identity,
+            settings,
+            is_new,
+        })
     }
 
     /// Connects, and leaves settings with which anybody in this folder can do the same by hand.
@@ -167,7 +199,9 @@ impl Demo {
             passphrase.display().to_string(),
         );
         replace(&self.settings.config_file.value, text.as_bytes(), 0o600)?;
-        Store::connect(&self.settings, self.identity.clone(), None).await.map(Arc::new)
+        Store::connect(&self.settings, self.identity.clone(), None)
+            .await
+            .map(Arc::new)
     }
 }
 
@@ -201,11 +235,21 @@ impl Hosted {
                     }
                 });
             })
-            .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))?;
+            .map_err(|error| {
+                Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
+            })?;
         let platform = result.recv().unwrap_or_else(|_| {
-            Err(Failure::new(Exit::Failure, "internal", "the supervisor ended before it began"))
+            Err(Failure::new(
+                Exit::Failure,
+                "internal",
+                "the supervisor ended before it began",
+            ))
         })?;
-        Ok(Self { platform, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            platform,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -246,15 +290,27 @@ async fn prove(
 
     let started = Instant::now();
     platform.ready().await?;
-    let mut demo = Demo { identity: demo.identity.clone(), settings: demo.settings.clone(), is_new: demo.is_new };
+    let mut demo = Demo {
+        identity: demo.identity.clone(),
+        settings: demo.settings.clone(),
+        is_new: demo.is_new,
+    };
     let store = demo.connect(platform).await?;
     wait_for_nodes(&store).await?;
     report.started_ms = ms(started);
-    step(&say, "platform", format!(
-        "a gateway and {NODES} storage nodes, each a process, ready in {}{}",
-        units::duration(started.elapsed()),
-        if demo.is_new { "; deployment and identity are new" } else { "" }
-    ));
+    step(
+        &say,
+        "platform",
+        format!(
+            "a gateway and {NODES} storage nodes, each a process, ready in {}{}",
+            units::duration(started.elapsed()),
+            if demo.is_new {
+                "; deployment and identity are new"
+            } else {
+                ""
+            }
+        ),
+    );
 
     let bucket = Remote::parse("sr://proof")?;
     match store.make_bucket(&bucket.bucket, Profile::DATACENTRE).await {
@@ -269,13 +325,17 @@ async fn prove(
     report.file_bytes = file.bytes;
     report.files = others.len();
     report.files_bytes = others.iter().map(|item| item.bytes).sum();
-    step(&say, "material", format!(
-        "a file of {} random bytes, and {} files of {} ({})",
-        units::size(report.file_bytes),
-        units::grouped(u64::try_from(report.files).unwrap_or(0)),
-        shown_folder(&args.files),
-        units::size(report.files_bytes)
-    ));
+    step(
+        &say,
+        "material",
+        format!(
+            "a file of {} random bytes, and {} files of {} ({})",
+            units::size(report.file_bytes),
+            units::grouped(u64::try_from(report.files).unwrap_or(0)),
+            shown_folder(&args.files),
+            units::size(report.files_bytes)
+        ),
+    );
 
     let started = Instant::now();
     put_items(context, &store, &bucket, std::slice::from_ref(&file)).await?;
@@ -283,18 +343,37 @@ async fn prove(
     let started = Instant::now();
     put_items(context, &store, &bucket, &others).await?;
     report.put_files_ms = ms(started);
-    step(&say, "stored", "encrypted here, cut into 10+4 shards, acknowledged after fsync on 12 nodes".to_owned());
+    step(
+        &say,
+        "stored",
+        "encrypted here, cut into 10+4 shards, acknowledged after fsync on 12 nodes".to_owned(),
+    );
 
     let started = Instant::now();
     wait_until_placed(&store).await?;
     report.placed_ms = ms(started);
     report.stored_bytes = store.admin_space().await?.shard_bytes;
-    step(&say, "placed", format!("every shard is on its node, {} later", units::duration(started.elapsed())));
+    step(
+        &say,
+        "placed",
+        format!(
+            "every shard is on its node, {} later",
+            units::duration(started.elapsed())
+        ),
+    );
 
     report.killed_nodes = choose_nodes()?;
     platform.hold_nodes(&report.killed_nodes).await;
-    let names: Vec<String> = report.killed_nodes.iter().map(|slot| format!("{slot:02}")).collect();
-    step(&say, "killed", format!("nodes {} with SIGKILL; they stay down", names.join(", ")));
+    let names: Vec<String> = report
+        .killed_nodes
+        .iter()
+        .map(|slot| format!("{slot:02}"))
+        .collect();
+    step(
+        &say,
+        "killed",
+        format!("nodes {} with SIGKILL; they stay down", names.join(", ")),
+    );
 
     let started = Instant::now();
     let mut differing = read_back(context, &store, &bucket, std::slice::from_ref(&file)).await?;
@@ -305,23 +384,38 @@ async fn prove(
     report.compared = 1 + others.len();
     report.differing = differing.len();
     let _ = std::fs::remove_file(&made);
-    step(&say, "read back", format!(
-        "{} of {} equal, compared by BLAKE3",
-        units::grouped(u64::try_from(report.compared - report.differing).unwrap_or(0)),
-        units::grouped(u64::try_from(report.compared).unwrap_or(0)),
-    ));
+    step(
+        &say,
+        "read back",
+        format!(
+            "{} of {} equal, compared by BLAKE3",
+            units::grouped(u64::try_from(report.compared - report.differing).unwrap_or(0)),
+            units::grouped(u64::try_from(report.compared).unwrap_or(0)),
+        ),
+    );
 
     let started = Instant::now();
     platform.release_nodes(&report.killed_nodes).await;
     wait_for_nodes(&store).await?;
     report.back_ms = ms(started);
-    step(&say, "restarted", format!("all {NODES} nodes are online again after {}", units::duration(started.elapsed())));
+    step(
+        &say,
+        "restarted",
+        format!(
+            "all {NODES} nodes are online again after {}",
+            units::duration(started.elapsed())
+        ),
+    );
 
     if let Some(first) = differing.first() {
         return Err(Failure::new(
             Exit::Integrity,
             "integrity",
-            format!("{} of {} came back different, first {first}", differing.len(), report.compared),
+            format!(
+                "{} of {} came back different, first {first}",
+                differing.len(),
+                report.compared
+            ),
         ));
     }
     say(format!("\n{}\n", render(&report)));
@@ -338,35 +432,61 @@ fn step(say: &impl Fn(String), name: &str, text: String) {
 }
 
 fn render(report: &Report) -> String {
-    let rate = |bytes: u64, ms: u64| format!("{:.0} MB/s", units::mb_per_s(bytes, Duration::from_millis(ms)));
+    let rate = |bytes: u64, ms: u64| {
+        format!(
+            "{:.0} MB/s",
+            units::mb_per_s(bytes, Duration::from_millis(ms))
+        )
+    };
     let time = |ms: u64| units::duration(Duration::from_millis(ms));
     let per_s = |count: usize, ms: u64| {
         let count = float(count);
-        format!("{:.0} objects/s", count / (units::float(ms) / 1e3).max(1e-3))
+        format!(
+            "{:.0} objects/s",
+            count / (units::float(ms) / 1e3).max(1e-3)
+        )
     };
     let files = units::grouped(u64::try_from(report.files).unwrap_or(0));
     let plain = report.file_bytes + report.files_bytes;
     let rows = [
         ["", "objects", "size", "time", "rate"].map(str::to_owned),
         [
-            "put".to_owned(), "1".to_owned(), units::size(report.file_bytes), time(report.put_file_ms),
+            "put".to_owned(),
+            "1".to_owned(),
+            units::size(report.file_bytes),
+            time(report.put_file_ms),
             rate(report.file_bytes, report.put_file_ms),
         ],
         [
-            "put".to_owned(), files.clone(), units::size(report.files_bytes), time(report.put_files_ms),
+            "put".to_owned(),
+            files.clone(),
+            units::size(report.files_bytes),
+            time(report.put_files_ms),
             per_s(report.files, report.put_files_ms),
         ],
         [
-            "on the nodes".to_owned(), String::new(), units::size(report.stored_bytes), String::new(),
-            format!("{:.2} x the plaintext", units::float(report.stored_bytes) / units::float(plain).max(1.0)),
+            "on the nodes".to_owned(),
+            String::new(),
+            units::size(report.stored_bytes),
+            String::new(),
+            format!(
+                "{:.2} x the plaintext",
+                units::float(report.stored_bytes) / units::float(plain).max(1.0)
+            ),
         ],
         [
-            format!("get, {} nodes down", report.killed_nodes.len()), "1".to_owned(), units::size(report.file_bytes),
-            time(report.get_file_ms), rate(report.file_bytes, report.get_file_ms),
+            format!("get, {} nodes down", report.killed_nodes.len()),
+            "1".to_owned(),
+            units::size(report.file_bytes),
+            time(report.get_file_ms),
+            rate(report.file_bytes, report.get_file_ms),
         ],
         [
-            format!("get, {} nodes down", report.killed_nodes.len()), files, units::size(report.files_bytes),
-            time(report.get_files_ms), per_s(report.files, report.get_files_ms),
+            format!("get, {} nodes down", report.killed_nodes.len()),
+            files,
+            units::size(report.files_bytes),
+            time(report.get_files_ms),
+            per_s(report.files, report.get_files_ms),
         ],
     ];
     let rows: Vec<Vec<String>> = rows
@@ -385,7 +505,12 @@ fn serve(context: &Context, options: &Options, demo: &Demo, hosted: &Hosted) {
     ));
 }
 
-async fn put_items(context: &Context, store: &Arc<Store>, bucket: &Remote, items: &[Item]) -> Outcome {
+async fn put_items(
+    context: &Context,
+    store: &Arc<Store>,
+    bucket: &Remote,
+    items: &[Item],
+) -> Outcome {
     let total = items.iter().map(|item| item.bytes).sum();
     let progress = Progress::new(&context.output, Some(total), items.len());
     let mut puts = futures_util::stream::iter(items)
@@ -393,13 +518,19 @@ async fn put_items(context: &Context, store: &Arc<Store>, bucket: &Remote, items
             let bar = progress.bar(&item.key, Some(item.bytes));
             async move {
                 let to = bucket.join(&item.key)?;
-                let stored = store.put_file(&item.path, &to, PutOptions::default(), &bar).await;
+                let stored = store
+                    .put_file(&item.path, &to, PutOptions::default(), &bar)
+                    .await;
                 bar.done();
                 let stored = stored?;
                 if stored.size_bytes == item.bytes {
                     Ok(())
                 } else {
-                    Err(Failure::new(Exit::Conflict, "changed", format!("{} changed while it was stored", item.key)))
+                    Err(Failure::new(
+                        Exit::Conflict,
+                        "changed",
+                        format!("{} changed while it was stored", item.key),
+                    ))
                 }
             }
         })
@@ -411,7 +542,12 @@ async fn put_items(context: &Context, store: &Arc<Store>, bucket: &Remote, items
 }
 
 /// The keys whose bytes are not those that went in.
-async fn read_back(context: &Context, store: &Arc<Store>, bucket: &Remote, items: &[Item]) -> Outcome<Vec<String>> {
+async fn read_back(
+    context: &Context,
+    store: &Arc<Store>,
+    bucket: &Remote,
+    items: &[Item],
+) -> Outcome<Vec<String>> {
     let total = items.iter().map(|item| item.bytes).sum();
     let progress = Progress::new(&context.output, Some(total), items.len());
     let mut gets = futures_util::stream::iter(items)
@@ -420,7 +556,9 @@ async fn read_back(context: &Context, store: &Arc<Store>, bucket: &Remote, items
             async move {
                 let from = bucket.join(&item.key)?;
                 let mut sink = HashSink::default();
-                let fetched = store.get_stream(&from, ByteRange::All, &mut sink, &bar).await;
+                let fetched = store
+                    .get_stream(&from, ByteRange::All, &mut sink, &bar)
+                    .await;
                 bar.done();
                 fetched.map_err(|failure| failure.about(&from))?;
                 Ok::<_, Failure>((sink.digest() != item.digest).then(|| item.key.clone()))
@@ -455,8 +593,16 @@ async fn clear(store: &Arc<Store>, bucket: &Remote) -> Outcome {
 async fn wait_for_nodes(store: &Store) -> Outcome {
     until("every node to be online", || async {
         let list = store.admin_nodes().await?;
-        let down = list.nodes.iter().filter(|node| node.state != NodeState::Online).count();
-        Ok(if down == 0 { None } else { Some(format!("{down} are not")) })
+        let down = list
+            .nodes
+            .iter()
+            .filter(|node| node.state != NodeState::Online)
+            .count();
+        Ok(if down == 0 {
+            None
+        } else {
+            Some(format!("{down} are not"))
+        })
     })
     .await
 }
@@ -480,7 +626,9 @@ where
 {
     let started = Instant::now();
     loop {
-        let Some(left) = ask().await? else { return Ok(()) };
+        let Some(left) = ask().await? else {
+            return Ok(());
+        };
         if started.elapsed() > PATIENCE {
             return Err(Failure::new(
                 Exit::Unavailable,
@@ -499,7 +647,11 @@ fn choose_nodes() -> Outcome<Vec<u16>> {
     for _ in 0..KILLED {
         let mut random = [0; 2];
         getrandom::fill(&mut random).map_err(|error| {
-            Failure::new(Exit::Failure, "randomness", format!("the system gave no randomness: {error}"))
+            Failure::new(
+                Exit::Failure,
+                "randomness",
+                format!("the system gave no randomness: {error}"),
+            )
         })?;
         let index = usize::from(u16::from_le_bytes(random)) % slots.len();
         chosen.push(slots.swap_remove(index));
@@ -509,7 +661,11 @@ fn choose_nodes() -> Outcome<Vec<u16>> {
 }
 
 fn shown_folder(path: &Path) -> String {
-    if path == Path::new(".") { "this folder".to_owned() } else { path.display().to_string() }
+    if path == Path::new(".") {
+        "this folder".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 fn ms(since: Instant) -> u64 {
@@ -530,7 +686,10 @@ mod tests {
         for _ in 0..200 {
             let chosen = choose_nodes().unwrap();
             assert_eq!(chosen.len(), KILLED);
-            assert!(chosen.windows(2).all(|pair| pair[0] < pair[1]), "{chosen:?}");
+            assert!(
+                chosen.windows(2).all(|pair| pair[0] < pair[1]),
+                "{chosen:?}"
+            );
             assert!(chosen.iter().all(|slot| *slot < NODES));
         }
     }

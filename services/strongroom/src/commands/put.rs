@@ -60,7 +60,10 @@ pub fn run(context: &Context, args: &PutArgs) -> Outcome {
         context.output.note("nothing to store");
         return tally.finish("sources");
     }
-    let options = PutOptions { wait_placed: args.wait_placed, no_overwrite: args.no_overwrite };
+    let options = PutOptions {
+        wait_placed: args.wait_placed,
+        no_overwrite: args.no_overwrite,
+    };
     block_on(async {
         let store = Arc::new(Store::open(context, args.transfer.bandwidth_limit).await?);
         put_all(context, &store, jobs, options, &args.transfer, tally).await
@@ -81,7 +84,11 @@ pub fn plan(
     let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
     let mut add = |job: Job| {
         if let Some(before) = jobs.get(&job.target.key) {
-            let name = |job: &Job| job.source.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
+            let name = |job: &Job| {
+                job.source
+                    .as_ref()
+                    .map_or("-".to_owned(), |path| path.display().to_string())
+            };
             return Err(Failure::usage(format!(
                 "{} and {} would both become {}",
                 printable(&name(before)),
@@ -102,27 +109,46 @@ pub fn plan(
             }
             Operand::Local(path) => {
                 let contents = names_contents(source);
-                expanded.extend(expand(&path)?.into_iter().map(|path| (Some(path), contents)));
+                expanded.extend(
+                    expand(&path)?
+                        .into_iter()
+                        .map(|path| (Some(path), contents)),
+                );
             }
         }
     }
     if expanded.len() > 1 && !target.is_folder() {
-        return Err(Failure::usage(format!("{target} is one object, and there are {} sources", expanded.len()))
-            .advise(format!("end the address with a slash to put them below it: {target}/")));
+        return Err(Failure::usage(format!(
+            "{target} is one object, and there are {} sources",
+            expanded.len()
+        ))
+        .advise(format!(
+            "end the address with a slash to put them below it: {target}/"
+        )));
     }
     for (source, contents) in expanded {
         let Some(path) = source else {
             if target.is_folder() {
-                return Err(Failure::usage("standard input has no name: the address must name an object")
-                    .advise(format!("for example {}", target.join("NAME")?)));
+                return Err(Failure::usage(
+                    "standard input has no name: the address must name an object",
+                )
+                .advise(format!("for example {}", target.join("NAME")?)));
             }
-            add(Job { source: None, target: target.clone(), size: None })?;
+            add(Job {
+                source: None,
+                target: target.clone(),
+                size: None,
+            })?;
             continue;
         };
         let meta = match std::fs::metadata(&path) {
             Ok(meta) => meta,
             Err(error) => {
-                tally.failure(&context.output, path.display(), Failure::file("read", &path, &error));
+                tally.failure(
+                    &context.output,
+                    path.display(),
+                    Failure::file("read", &path, &error),
+                );
                 continue;
             }
         };
@@ -131,7 +157,8 @@ pub fn plan(
                 tally.failure(
                     &context.output,
                     path.display(),
-                    Failure::usage(format!("{} is a folder", path.display())).advise("-r stores folders"),
+                    Failure::usage(format!("{} is a folder", path.display()))
+                        .advise("-r stores folders"),
                 );
                 continue;
             }
@@ -141,7 +168,11 @@ pub fn plan(
                 (true, name) => target.join(&name)?,
                 (false, _) => target.clone(),
             };
-            add(Job { source: Some(path), target, size: Some(meta.len()) })?;
+            add(Job {
+                source: Some(path),
+                target,
+                size: Some(meta.len()),
+            })?;
         }
     }
     Ok(jobs.into_values().collect())
@@ -156,7 +187,11 @@ fn add_folder(
     add: &mut impl FnMut(Job) -> Outcome,
 ) -> Outcome {
     // `.` and `..` have no name of their own: their contents are meant.
-    let named = if contents || path.file_name().is_none() { None } else { Some(file_name(path)?) };
+    let named = if contents || path.file_name().is_none() {
+        None
+    } else {
+        Some(file_name(path)?)
+    };
     let base = match named {
         Some(name) => Some(target.join(&name)?),
         None if target.key.is_empty() => None,
@@ -172,7 +207,11 @@ fn add_folder(
     for file in walked.files {
         let joined = base.as_ref().unwrap_or(target).join(&file.relative);
         match joined {
-            Ok(target) => add(Job { source: Some(file.path), target, size: Some(file.stamp.size) })?,
+            Ok(target) => add(Job {
+                source: Some(file.path),
+                target,
+                size: Some(file.stamp.size),
+            })?,
             Err(failure) => tally.failure(&context.output, file.path.display(), failure),
         }
     }
@@ -182,8 +221,11 @@ fn add_folder(
 fn file_name(path: &Path) -> Outcome<String> {
     let name = path.file_name().and_then(|name| name.to_str());
     name.map(str::to_owned).ok_or_else(|| {
-        Failure::usage(format!("{} has no name that could be a key", path.display()))
-            .advise("give the whole address of the object")
+        Failure::usage(format!(
+            "{} has no name that could be a key",
+            path.display()
+        ))
+        .advise("give the whole address of the object")
     })
 }
 
@@ -217,11 +259,19 @@ pub async fn put_all(
         .buffer_unordered(usize::from(transfer.jobs));
     while let Some((job, outcome, elapsed)) = stored.next().await {
         match outcome {
-            Ok(Stored { answer, cid, size_bytes, resumed_bytes }) => {
+            Ok(Stored {
+                answer,
+                cid,
+                size_bytes,
+                resumed_bytes,
+            }) => {
                 tally.success(size_bytes);
                 unplaced += usize::from(!answer.fully_placed);
                 let report = Report {
-                    source: job.source.as_ref().map_or("-".to_owned(), |path| path.display().to_string()),
+                    source: job
+                        .source
+                        .as_ref()
+                        .map_or("-".to_owned(), |path| path.display().to_string()),
                     address: job.target.to_string(),
                     version: answer.version.to_string(),
                     cid: cid.to_string(),
@@ -243,7 +293,10 @@ pub async fn put_all(
                 }
             }
             Err(failure) => {
-                let subject = job.source.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
+                let subject = job
+                    .source
+                    .as_ref()
+                    .map_or("-".to_owned(), |path| path.display().to_string());
                 tally.failure(&context.output, printable(&subject), failure);
             }
         }
@@ -252,10 +305,16 @@ pub async fn put_all(
     drop(progress);
     let elapsed = started.elapsed();
     if !single && tally.done > 0 {
-        context.output.note(summary("stored", tally.done, tally.bytes, elapsed));
+        context
+            .output
+            .note(summary("stored", tally.done, tally.bytes, elapsed));
     }
     if unplaced > 0 {
-        let which = if single { "It".to_owned() } else { format!("{unplaced} of them") };
+        let which = if single {
+            "It".to_owned()
+        } else {
+            format!("{unplaced} of them")
+        };
         context.output.note(format!(
             "{which} survive{} the loss of 2 nodes now and of 4 once fully placed (--wait-placed waits)",
             if unplaced == 1 { "s" } else { "" }
@@ -282,7 +341,11 @@ pub fn summary(done: &str, objects: usize, bytes: u64, elapsed: std::time::Durat
 async fn put_one(store: &Store, job: &Job, options: PutOptions, bar: &Bar) -> Outcome<Stored> {
     match &job.source {
         Some(path) => store.put_file(path, &job.target, options, bar).await,
-        None => store.put_stream(tokio::io::stdin(), &job.target, options, bar).await,
+        None => {
+            store
+                .put_stream(tokio::io::stdin(), &job.target, options, bar)
+                .await
+        }
     }
 }
 
@@ -295,7 +358,13 @@ mod tests {
     fn planned(sources: &[&str], target: &str, recursive: bool) -> Outcome<Vec<String>> {
         let sources: Vec<OsString> = sources.iter().map(OsString::from).collect();
         let mut tally = Tally::default();
-        let jobs = plan(&context(), &sources, &Remote::parse(target)?, recursive, &mut tally)?;
+        let jobs = plan(
+            &context(),
+            &sources,
+            &Remote::parse(target)?,
+            recursive,
+            &mut tally,
+        )?;
         tally.finish("sources")?;
         Ok(jobs.into_iter().map(|job| job.target.key).collect())
     }
@@ -311,15 +380,35 @@ mod tests {
         let at = |name: &str| root.join(name).display().to_string();
         let folder = root.display().to_string();
         let check = |sources: &[&str], target: &str, keys: &[&str]| {
-            assert_eq!(planned(sources, target, true).unwrap(), keys, "{sources:?} {target}");
+            assert_eq!(
+                planned(sources, target, true).unwrap(),
+                keys,
+                "{sources:?} {target}"
+            );
         };
         check(&[&at("a.jpg")], "sr://bucket", &["a.jpg"]);
         check(&[&at("a.jpg")], "sr://bucket/x/", &["x/a.jpg"]);
         check(&[&at("a.jpg")], "sr://bucket/x", &["x"]);
-        check(&[&at("a.jpg"), &at("b.jpg")], "bucket/x/", &["x/a.jpg", "x/b.jpg"]);
-        check(&[&folder], "sr://bucket", &["album/a.jpg", "album/b.jpg", "album/sub/c.jpg"]);
-        check(&[&format!("{folder}/")], "sr://bucket", &["a.jpg", "b.jpg", "sub/c.jpg"]);
-        check(&[&format!("{folder}/")], "sr://bucket/x", &["x/a.jpg", "x/b.jpg", "x/sub/c.jpg"]);
+        check(
+            &[&at("a.jpg"), &at("b.jpg")],
+            "bucket/x/",
+            &["x/a.jpg", "x/b.jpg"],
+        );
+        check(
+            &[&folder],
+            "sr://bucket",
+            &["album/a.jpg", "album/b.jpg", "album/sub/c.jpg"],
+        );
+        check(
+            &[&format!("{folder}/")],
+            "sr://bucket",
+            &["a.jpg", "b.jpg", "sub/c.jpg"],
+        );
+        check(
+            &[&format!("{folder}/")],
+            "sr://bucket/x",
+            &["x/a.jpg", "x/b.jpg", "x/sub/c.jpg"],
+        );
         check(&[&at("*.jpg")], "sr://bucket/x/", &["x/a.jpg", "x/b.jpg"]);
         check(&["-"], "sr://bucket/x", &["x"]);
     }
@@ -334,7 +423,12 @@ mod tests {
             let failure = planned(sources, target, recursive).unwrap_err();
             assert!(failure.to_string().contains(part), "{failure}");
         };
-        check(&[&file, "-"], "sr://bucket/x", false, "end the address with a slash");
+        check(
+            &[&file, "-"],
+            "sr://bucket/x",
+            false,
+            "end the address with a slash",
+        );
         check(&["-"], "sr://bucket", false, "must name an object");
         check(&[&folder], "sr://bucket", false, "-r stores folders");
         check(&["sr://bucket/x"], "sr://bucket/y", false, "strongroom cp");

@@ -19,13 +19,17 @@ pub fn node(context: &Context, args: &NodeArgs) -> Outcome {
     prepare(&args.role)?;
     let data = required(args.data.as_deref(), "--data")?;
     let listen = required(args.listen.as_deref(), "--listen")?;
-    let deployment: DeploymentId = required(context.settings.deployment.value.as_deref(), "--deployment")?
-        .parse()
-        .map_err(|error: domain::IdParseError| Failure::usage(format!("--deployment: {error}")))?;
+    let deployment: DeploymentId =
+        required(context.settings.deployment.value.as_deref(), "--deployment")?
+            .parse()
+            .map_err(|error: domain::IdParseError| {
+                Failure::usage(format!("--deployment: {error}"))
+            })?;
     let mut config = node::NodeConfig::new(data, deployment, listen_address(listen)?);
     config.capacity_bytes = args.capacity;
-    let runtime = node::runtime()
-        .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))?;
+    let runtime = node::runtime().map_err(|error| {
+        Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
+    })?;
     runtime.block_on(async {
         let mut stop = Stop::new()?;
         node::run(config, async move { stop.wait().await })
@@ -53,10 +57,16 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
         _ => None,
     };
     if server_certificate.is_none() && !listen.ip().is_loopback() {
-        return Err(Failure::usage(format!("{listen} is not a loopback address: plain HTTP is served on loopback only"))
-            .advise("give --certificate and --key"));
+        return Err(Failure::usage(format!(
+            "{listen} is not a loopback address: plain HTTP is served on loopback only"
+        ))
+        .advise("give --certificate and --key"));
     }
-    let nodes = args.nodes.iter().map(|text| node_endpoint(text)).collect::<Outcome<Vec<_>>>()?;
+    let nodes = args
+        .nodes
+        .iter()
+        .map(|text| node_endpoint(text))
+        .collect::<Outcome<Vec<_>>>()?;
     if nodes.is_empty() {
         return Err(missing("--node"));
     }
@@ -75,13 +85,16 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
         },
         nodes,
         budget_bytes: match args.memory_budget {
-            Some(bytes) => usize::try_from(bytes)
-                .map_err(|_| Failure::usage("--memory-budget is more than this machine can address"))?,
+            Some(bytes) => usize::try_from(bytes).map_err(|_| {
+                Failure::usage("--memory-budget is more than this machine can address")
+            })?,
             None => gateway::GatewayConfig::BUDGET_BYTES,
         },
         principal_budget_bytes: None,
         min_rate_bytes: gateway::GatewayConfig::MIN_RATE_BYTES,
-        probe_interval: args.probe_interval.unwrap_or(gateway::GatewayConfig::PROBE_INTERVAL),
+        probe_interval: args
+            .probe_interval
+            .unwrap_or(gateway::GatewayConfig::PROBE_INTERVAL),
         deletion_grace: gateway::GatewayConfig::DELETION_GRACE,
         upload_ttl: gateway::GatewayConfig::UPLOAD_TTL,
         connections_max: gateway::GatewayConfig::CONNECTIONS_MAX,
@@ -89,7 +102,9 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))?;
+        .map_err(|error| {
+            Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
+        })?;
     runtime.block_on(async {
         let mut stop = Stop::new()?;
         gateway::run(config, async move { stop.wait().await })
@@ -102,13 +117,25 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
 fn prepare(args: &RoleArgs) -> Outcome {
     if let Some(supervisor) = args.supervised_by {
         let failed = |errno: rustix::io::Errno| {
-            Failure::new(Exit::Failure, "supervisor", format!("cannot follow the supervisor: {errno}"))
+            Failure::new(
+                Exit::Failure,
+                "supervisor",
+                format!("cannot follow the supervisor: {errno}"),
+            )
         };
         // SIGKILL, for a process that was stopped or hangs ends by it too; the stores survive it at any point.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
         // It may have died before that call.
-        if getppid().map(Pid::as_raw_nonzero).map(std::num::NonZeroI32::get) != Some(supervisor) {
-            return Err(Failure::new(Exit::Failure, "supervisor", "the supervisor is gone"));
+        if getppid()
+            .map(Pid::as_raw_nonzero)
+            .map(std::num::NonZeroI32::get)
+            != Some(supervisor)
+        {
+            return Err(Failure::new(
+                Exit::Failure,
+                "supervisor",
+                "the supervisor is gone",
+            ));
         }
     }
     log_to_stderr(args)
@@ -118,7 +145,9 @@ fn log_to_stderr(args: &RoleArgs) -> Outcome {
     let text = args.log.as_deref().unwrap_or("info");
     let filter = tracing_subscriber::EnvFilter::try_new(text)
         .map_err(|error| Failure::usage(format!("--log `{text}` is not a filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let set = match args.log_format.unwrap_or_default() {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -136,16 +165,18 @@ fn missing(option: &str) -> Failure {
 
 fn listen_address(text: &str) -> Outcome<transport::Listen> {
     let wrong = |why: &str| {
-        Failure::usage(format!("--listen {text}: {why}")).advise("write unix:PATH or tls:ADDRESS:PORT")
+        Failure::usage(format!("--listen {text}: {why}"))
+            .advise("write unix:PATH or tls:ADDRESS:PORT")
     };
     match text.split_once(':') {
         Some(("unix", path)) if Path::new(path).is_absolute() => {
             Ok(transport::Listen::Unix(PathBuf::from(path)))
         }
         Some(("unix", _)) => Err(wrong("the socket's path must be absolute")),
-        Some(("tls", address)) => {
-            address.parse().map(transport::Listen::Tls).map_err(|_| wrong("not an ADDRESS:PORT"))
-        }
+        Some(("tls", address)) => address
+            .parse()
+            .map(transport::Listen::Tls)
+            .map_err(|_| wrong("not an ADDRESS:PORT")),
         _ => Err(wrong("neither a Unix socket nor TLS")),
     }
 }
@@ -173,11 +204,21 @@ fn node_endpoint(text: &str) -> Outcome<gateway::NodeEndpoint> {
         }
         rest = before;
     }
-    let (id, address) = rest.split_once('@').ok_or_else(|| wrong("the node's id is missing"))?;
-    let (slot, id) = id.split_once('/').ok_or_else(|| wrong("the node's slot is missing"))?;
-    let slot = slot.parse().map_err(|_| wrong("the slot is a number from 0 to 65535"))?;
-    let id: NodeId = id.parse().map_err(|error: domain::IdParseError| wrong(&error.to_string()))?;
-    let known = address.strip_prefix("unix:").or_else(|| address.strip_prefix("tls:"));
+    let (id, address) = rest
+        .split_once('@')
+        .ok_or_else(|| wrong("the node's id is missing"))?;
+    let (slot, id) = id
+        .split_once('/')
+        .ok_or_else(|| wrong("the node's slot is missing"))?;
+    let slot = slot
+        .parse()
+        .map_err(|_| wrong("the slot is a number from 0 to 65535"))?;
+    let id: NodeId = id
+        .parse()
+        .map_err(|error: domain::IdParseError| wrong(&error.to_string()))?;
+    let known = address
+        .strip_prefix("unix:")
+        .or_else(|| address.strip_prefix("tls:"));
     if known.is_none_or(str::is_empty) {
         return Err(wrong("neither a Unix socket nor TLS"));
     }
@@ -214,7 +255,10 @@ mod tests {
     fn nodes_are_read_with_zone_and_weight() {
         let id = "ab".repeat(32);
         let node = node_endpoint(&format!("3/{id}@unix:/a,b/c.sock,zone=z1,weight=3")).unwrap();
-        assert_eq!((node.address.as_str(), node.zone.as_str(), node.weight), ("unix:/a,b/c.sock", "z1", 3));
+        assert_eq!(
+            (node.address.as_str(), node.zone.as_str(), node.weight),
+            ("unix:/a,b/c.sock", "z1", 3)
+        );
         let node = node_endpoint(&format!("3/{id}@tls:host:7400")).unwrap();
         assert_eq!((node.zone.clone(), node.weight), (id.clone(), 1));
         assert_eq!(node.slot, 3);
@@ -235,9 +279,22 @@ mod tests {
 
     #[test]
     fn listen_addresses_are_absolute_paths_or_ports() {
-        assert_eq!(listen_address("unix:/run/x").unwrap(), transport::Listen::Unix("/run/x".into()));
-        assert!(matches!(listen_address("tls:127.0.0.1:0").unwrap(), transport::Listen::Tls(_)));
-        for bad in ["", "unix:x", "unix:", "tls:host", "tls:127.0.0.1", "127.0.0.1:80"] {
+        assert_eq!(
+            listen_address("unix:/run/x").unwrap(),
+            transport::Listen::Unix("/run/x".into())
+        );
+        assert!(matches!(
+            listen_address("tls:127.0.0.1:0").unwrap(),
+            transport::Listen::Tls(_)
+        ));
+        for bad in [
+            "",
+            "unix:x",
+            "unix:",
+            "tls:host",
+            "tls:127.0.0.1",
+            "127.0.0.1:80",
+        ] {
             assert!(listen_address(bad).is_err(), "{bad}");
         }
     }

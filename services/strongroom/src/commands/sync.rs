@@ -21,7 +21,7 @@ use crate::output::printable;
 use crate::platform::files::{private_dir, replace};
 use crate::progress::{Bar, Progress};
 use crate::store::{PutOptions, Store};
-use crate::sync_plan::{Direction, Plan, RemoteEntry, Remembered, Why, plan};
+use crate::sync_plan::{Direction, Plan, Remembered, RemoteEntry, Why, plan};
 use crate::tally::Tally;
 use crate::target::{Target, relative_path};
 use crate::units;
@@ -48,24 +48,38 @@ struct Job {
 /// # Errors
 /// As the folder and the store say.
 pub fn run(context: &Context, args: &SyncArgs) -> Outcome {
-    let (direction, local, remote) = match (Operand::parse(&args.source)?, Operand::parse(&args.target)?) {
-        (Operand::Local(local), Operand::Remote(remote)) => (Direction::Push, local, remote),
-        (Operand::Remote(remote), Operand::Local(local)) => (Direction::Pull, local, remote),
-        _ => {
-            return Err(Failure::usage("one side is a folder here and the other an address with its scheme")
+    let (direction, local, remote) =
+        match (Operand::parse(&args.source)?, Operand::parse(&args.target)?) {
+            (Operand::Local(local), Operand::Remote(remote)) => (Direction::Push, local, remote),
+            (Operand::Remote(remote), Operand::Local(local)) => (Direction::Pull, local, remote),
+            _ => {
+                return Err(Failure::usage(
+                    "one side is a folder here and the other an address with its scheme",
+                )
                 .advise("for example: strongroom sync ./site sr://www/"));
-        }
-    };
+            }
+        };
     let excludes = Excludes::new(&args.exclude)?;
     if direction == Direction::Push && !local.is_dir() {
         return Err(match std::fs::metadata(&local) {
             Err(error) => Failure::file("read", &local, &error),
-            Ok(_) => Failure::usage(format!("{} is not a folder", local.display())).advise("`strongroom put` stores files"),
+            Ok(_) => Failure::usage(format!("{} is not a folder", local.display()))
+                .advise("`strongroom put` stores files"),
         });
     }
     block_on(async {
         let store = Arc::new(Store::open(context, args.transfer.bandwidth_limit).await?);
-        Sync { context, args, store, direction, local, remote, excludes }.run().await
+        Sync {
+            context,
+            args,
+            store,
+            direction,
+            local,
+            remote,
+            excludes,
+        }
+        .run()
+        .await
     })
 }
 
@@ -87,7 +101,13 @@ impl Sync<'_> {
         let remote = self.remote_side(&mut tally).await?;
         let memory_file = self.memory_file();
         let mut memory = read_memory(&memory_file);
-        let mut plan = plan(self.direction, &local, &remote, &memory.entries, self.args.delete);
+        let mut plan = plan(
+            self.direction,
+            &local,
+            &remote,
+            &memory.entries,
+            self.args.delete,
+        );
         // A side that could not be read in full must not cost the other side its data.
         if tally.failed() > 0 && !plan.deletes.is_empty() {
             output.warn("nothing is deleted, because the source could not be read completely");
@@ -104,7 +124,13 @@ impl Sync<'_> {
         });
         for path in &plan.unchanged {
             if let (Some(local), Some(remote)) = (local.get(path), remote.get(path)) {
-                memory.entries.insert(path.clone(), Remembered { local: *local, version: remote.version });
+                memory.entries.insert(
+                    path.clone(),
+                    Remembered {
+                        local: *local,
+                        version: remote.version,
+                    },
+                );
             }
         }
         let unchanged = plan.unchanged.len();
@@ -136,7 +162,11 @@ impl Sync<'_> {
         for failure in walked.failed {
             tally.failure(&self.context.output, "", failure);
         }
-        walked.files.into_iter().map(|file| (file.relative, file.stamp)).collect()
+        walked
+            .files
+            .into_iter()
+            .map(|file| (file.relative, file.stamp))
+            .collect()
     }
 
     /// The objects below the remote folder, by their path below it. For a pull only those that can be files here.
@@ -150,7 +180,9 @@ impl Sync<'_> {
         let mut refused = Vec::new();
         each_page(&self.store, &self.remote.bucket, &prefix, None, |page| {
             for info in page.objects {
-                let Some(path) = info.key.as_str().strip_prefix(&prefix) else { continue };
+                let Some(path) = info.key.as_str().strip_prefix(&prefix) else {
+                    continue;
+                };
                 if path.is_empty() || self.excludes.matches(path) {
                     continue;
                 }
@@ -198,7 +230,11 @@ impl Sync<'_> {
                     }
                 }
             }
-            jobs.push(Job { path: path.clone(), bytes: *bytes, why: *why });
+            jobs.push(Job {
+                path: path.clone(),
+                bytes: *bytes,
+                why: *why,
+            });
         }
         let progress = Progress::new(output, Some(plan.bytes()), jobs.len());
         let mut done = futures_util::stream::iter(jobs)
@@ -232,15 +268,25 @@ impl Sync<'_> {
 
     async fn push(&self, path: &str, bar: &Bar) -> Outcome<Remembered> {
         let file = self.local.join(path);
-        let before = std::fs::metadata(&file).map_err(|error| Failure::file("read", &file, &error))?;
+        let before =
+            std::fs::metadata(&file).map_err(|error| Failure::file("read", &file, &error))?;
         let target = self.remote.join(path)?;
-        let stored = self.store.put_file(&file, &target, PutOptions::default(), bar).await?;
-        Ok(Remembered { local: stamp(&before), version: stored.answer.version })
+        let stored = self
+            .store
+            .put_file(&file, &target, PutOptions::default(), bar)
+            .await?;
+        Ok(Remembered {
+            local: stamp(&before),
+            version: stored.answer.version,
+        })
     }
 
     async fn pull(&self, path: &str, bar: &Bar) -> Outcome<Remembered> {
         let file = self.local.join(path);
-        let fetched = self.store.get_file(&self.remote.join(path)?, &file, bar).await?;
+        let fetched = self
+            .store
+            .get_file(&self.remote.join(path)?, &file, bar)
+            .await?;
         let failed = |error: std::io::Error| Failure::file("set the time of", &file, &error);
         // The writer's time, so that a later push, or another program, sees how old the file is.
         let time = UNIX_EPOCH + Duration::from_millis(fetched.modified_ms);
@@ -250,7 +296,10 @@ impl Sync<'_> {
             .and_then(|open| open.set_modified(time))
             .map_err(failed)?;
         let after = std::fs::metadata(&file).map_err(failed)?;
-        Ok(Remembered { local: stamp(&after), version: fetched.version })
+        Ok(Remembered {
+            local: stamp(&after),
+            version: fetched.version,
+        })
     }
 
     async fn delete(&self, plan: &Plan, memory: &mut Memory, tally: &mut Tally) -> usize {
@@ -263,7 +312,8 @@ impl Sync<'_> {
                 },
                 Direction::Pull => {
                     let file = self.local.join(path);
-                    std::fs::remove_file(&file).map_err(|error| Failure::file("delete", &file, &error))
+                    std::fs::remove_file(&file)
+                        .map_err(|error| Failure::file("delete", &file, &error))
                 }
             };
             match outcome {
@@ -327,7 +377,11 @@ impl Sync<'_> {
             hasher.update(part);
         }
         let name = hasher.finalize().to_hex();
-        self.context.settings.state_dir().join("sync").join(format!("{}.json", name.get(..32).unwrap_or(&name)))
+        self.context
+            .settings
+            .state_dir()
+            .join("sync")
+            .join(format!("{}.json", name.get(..32).unwrap_or(&name)))
     }
 }
 
@@ -344,8 +398,9 @@ fn write_memory(path: &Path, memory: &Memory) -> Outcome {
     if let Some(dir) = path.parent() {
         private_dir(dir)?;
     }
-    let bytes = serde_json::to_vec(memory)
-        .map_err(|error| Failure::new(crate::failure::Exit::Failure, "internal", error.to_string()))?;
+    let bytes = serde_json::to_vec(memory).map_err(|error| {
+        Failure::new(crate::failure::Exit::Failure, "internal", error.to_string())
+    })?;
     replace(path, &bytes, 0o600)
 }
 
@@ -360,14 +415,26 @@ mod tests {
     fn memory_survives_and_a_damaged_one_counts_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sync/x.json");
-        let remembered =
-            Remembered { local: Stamp { size: 5, modified_ns: now().0 }, version: VersionId([3; 16]) };
-        let mut memory = Memory { version: MEMORY_VERSION, ..Memory::default() };
+        let remembered = Remembered {
+            local: Stamp {
+                size: 5,
+                modified_ns: now().0,
+            },
+            version: VersionId([3; 16]),
+        };
+        let mut memory = Memory {
+            version: MEMORY_VERSION,
+            ..Memory::default()
+        };
         memory.entries.insert("a/b".to_owned(), remembered);
         write_memory(&path, &memory).unwrap();
         write_memory(&path, &memory).unwrap();
         assert_eq!(read_memory(&path).entries.get("a/b"), Some(&remembered));
-        for damaged in ["", "{", "{\"version\":9,\"local\":\"\",\"remote\":\"\",\"entries\":{}}"] {
+        for damaged in [
+            "",
+            "{",
+            "{\"version\":9,\"local\":\"\",\"remote\":\"\",\"entries\":{}}",
+        ] {
             std::fs::write(&path, damaged).unwrap();
             assert!(read_memory(&path).entries.is_empty());
         }

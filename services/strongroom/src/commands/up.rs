@@ -13,12 +13,18 @@ use crate::settings::{Origin, Platform as PlatformSettings};
 /// # Errors
 /// When it cannot be started, or a process is given up.
 pub fn run(context: &Context, settings: PlatformSettings) -> Outcome {
-    let options = Options { folder: DataFolder::new(&settings.data.value), settings };
+    let options = Options {
+        folder: DataFolder::new(&settings.data.value),
+        settings,
+    };
     // One thread: it only waits, and children end with the thread that started them.
     runtime()?.block_on(async {
         let mut stop = Stop::new()?;
         let platform = Platform::start(&options)?;
-        context.output.note(format!("starting a gateway and {} storage nodes ...", crate::platform::NODES));
+        context.output.note(format!(
+            "starting a gateway and {} storage nodes ...",
+            crate::platform::NODES
+        ));
         let outcome = tokio::select! {
             outcome = serve(context, &options, &platform) => outcome,
             () = stop.wait() => Ok(()),
@@ -39,8 +45,12 @@ async fn serve(context: &Context, options: &Options, platform: &Platform) -> Out
     platform.ready().await?;
     announce(context, options, platform);
     let why = platform.failed().await;
-    Err(Failure::new(Exit::Unavailable, "platform_failed", why)
-        .advise(format!("see the logs in {}", options.folder.path().display())))
+    Err(
+        Failure::new(Exit::Unavailable, "platform_failed", why).advise(format!(
+            "see the logs in {}",
+            options.folder.path().display()
+        )),
+    )
 }
 
 /// Says where and how to talk to the platform.
@@ -48,7 +58,11 @@ pub fn announce(context: &Context, options: &Options, platform: &Platform) {
     let deployment = platform.deployment.id.to_string();
     let data = options.folder.path().display().to_string();
     let nodes = platform.deployment.nodes.len();
-    let links = if options.settings.tls_nodes.value { "mutual TLS" } else { "Unix sockets" };
+    let links = if options.settings.tls_nodes.value {
+        "mutual TLS"
+    } else {
+        "Unix sockets"
+    };
     let report = json!({
         "status": "ready",
         "endpoint": platform.endpoint,
@@ -75,7 +89,9 @@ pub fn announce(context: &Context, options: &Options, platform: &Platform) {
         )
     });
     if options.settings.data.origin == Origin::Default && !context.output.json {
-        context.output.note("(data folder: ./data, by default; --data names another)");
+        context
+            .output
+            .note("(data folder: ./data, by default; --data names another)");
     }
 }
 
@@ -93,7 +109,11 @@ impl Stop {
     /// When the system refuses.
     pub fn new() -> Outcome<Self> {
         let failed = |error: std::io::Error| {
-            Failure::new(Exit::Failure, "signals", format!("cannot listen for signals: {error}"))
+            Failure::new(
+                Exit::Failure,
+                "signals",
+                format!("cannot listen for signals: {error}"),
+            )
         };
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
@@ -115,7 +135,8 @@ impl Stop {
 /// # Errors
 /// When the system refuses.
 pub fn runtime() -> Outcome<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))
 }

@@ -144,12 +144,25 @@ impl Kept {
 /// Starts keeping a process on the present runtime. `changed` is notified at every change of its state.
 pub fn keep(spec: Spec, changed: Arc<Notify>) -> Kept {
     let (orders, orders_seen) = watch::channel(Order::Run);
-    let (report, state) =
-        watch::channel(State { phase: Phase::Starting, pid: None, restarts: 0 });
+    let (report, state) = watch::channel(State {
+        phase: Phase::Starting,
+        pid: None,
+        restarts: 0,
+    });
     let name = spec.name.clone();
-    let keeper = Keeper { spec, orders: orders_seen, report, changed, last: Arc::default() };
+    let keeper = Keeper {
+        spec,
+        orders: orders_seen,
+        report,
+        changed,
+        last: Arc::default(),
+    };
     tokio::spawn(keeper.run());
-    Kept { name, orders, state }
+    Kept {
+        name,
+        orders,
+        state,
+    }
 }
 
 struct Keeper {
@@ -163,7 +176,10 @@ struct Keeper {
 /// Why [`Keeper::attend`] came back.
 enum Ended {
     /// It died by itself; whether it had been ready.
-    Died { status: Option<ExitStatus>, ready: bool },
+    Died {
+        status: Option<ExitStatus>,
+        ready: bool,
+    },
     /// It was ended because of an order.
     Ordered,
 }
@@ -191,10 +207,15 @@ impl Keeper {
                 Ok(child) => self.attend(child).await,
                 Err(error) => {
                     self.remember(format!("it cannot be started: {error}"));
-                    Ended::Died { status: None, ready: false }
+                    Ended::Died {
+                        status: None,
+                        ready: false,
+                    }
                 }
             };
-            let Ended::Died { status, ready } = ended else { continue };
+            let Ended::Died { status, ready } = ended else {
+                continue;
+            };
             if ready || started.elapsed() >= STEADY {
                 fruitless = 0;
             } else {
@@ -300,8 +321,13 @@ impl Keeper {
 
     fn why(&self, status: Option<ExitStatus>) -> String {
         let lines = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = lines.iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
-        let status = status.map_or_else(|| "was not started".to_owned(), |status| status.to_string());
+        let said = lines
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" | ");
+        let status =
+            status.map_or_else(|| "was not started".to_owned(), |status| status.to_string());
         if said.is_empty() {
             format!("{} ended: {status}", self.spec.name)
         } else {
@@ -312,7 +338,10 @@ impl Keeper {
 
 /// SIGTERM, then SIGKILL when that did not help in time.
 async fn stop(child: &mut Child) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     if let Some(pid) = pid {
         let _ = kill_process(pid, Signal::TERM);
     }
@@ -344,7 +373,10 @@ async fn log_lines(
     let mut line = Vec::new();
     while let Ok(more) = read_line(&mut from, &mut line).await {
         if !line.is_empty() {
-            remember(&last, String::from_utf8_lossy(&line).chars().take(300).collect());
+            remember(
+                &last,
+                String::from_utf8_lossy(&line).chars().take(300).collect(),
+            );
             match (&sink, &mut file) {
                 // A log that cannot be written must not stop the process that writes it.
                 (LogSink::File(_), Some(file)) => drop(file.line(&line)),
@@ -379,7 +411,9 @@ async fn read_line(
                 return Ok(false);
             }
             let end = available.iter().position(|byte| *byte == b'\n');
-            let piece = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
+            let piece = available
+                .get(..end.unwrap_or(available.len()))
+                .unwrap_or_default();
             let room = LINE_BYTES_MAX.saturating_sub(line.len());
             line.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
             (end.map_or(available.len(), |end| end + 1), end.is_some())
@@ -398,7 +432,12 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_cut_and_the_rest_of_a_long_one_is_dropped() {
-        let text = [b"one\n".as_slice(), &vec![b'x'; LINE_BYTES_MAX * 3], b"\ntwo\n\nend"].concat();
+        let text = [
+            b"one\n".as_slice(),
+            &vec![b'x'; LINE_BYTES_MAX * 3],
+            b"\ntwo\n\nend",
+        ]
+        .concat();
         let mut from = BufReader::with_capacity(1_000, text.as_slice());
         let mut line = Vec::new();
         let mut lines = Vec::new();

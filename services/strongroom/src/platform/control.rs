@@ -43,7 +43,9 @@ pub async fn serve(listener: UnixListener, children: Vec<Kept>) {
 async fn answer(stream: UnixStream, children: &[Kept]) {
     let (from, mut to) = stream.into_split();
     let mut line = String::new();
-    let read = BufReader::new(from.take(LINE_BYTES_MAX)).read_line(&mut line).await;
+    let read = BufReader::new(from.take(LINE_BYTES_MAX))
+        .read_line(&mut line)
+        .await;
     let answer = match read {
         Ok(_) => match act(line.trim(), children).await {
             Ok(()) => "ok\n".to_owned(),
@@ -58,7 +60,9 @@ async fn act(line: &str, children: &[Kept]) -> Result<(), String> {
     let mut words = line.split_ascii_whitespace();
     let (order, wanted): (Order, fn(&Phase) -> bool) = match words.next() {
         Some("hold") => (Order::Hold, |phase| matches!(phase, Phase::Held)),
-        Some("release") => (Order::Run, |phase| matches!(phase, Phase::Ready | Phase::Failed(_))),
+        Some("release") => (Order::Run, |phase| {
+            matches!(phase, Phase::Ready | Phase::Failed(_))
+        }),
         _ => return Err("the orders are: hold NAME..., release NAME...".to_owned()),
     };
     let mut chosen = Vec::new();

@@ -77,7 +77,11 @@ impl Deployment {
             Err(error) => return Err(Failure::file("read", path, &error)),
         };
         let deployment: Self = toml::from_str(&text).map_err(|error| {
-            Failure::usage(format!("{} is damaged: {}", path.display(), error.message()))
+            Failure::usage(format!(
+                "{} is damaged: {}",
+                path.display(),
+                error.message()
+            ))
         })?;
         if deployment.version != VERSION {
             return Err(Failure::usage(format!(
@@ -96,9 +100,13 @@ impl Deployment {
     /// # Errors
     /// When the record is damaged.
     pub fn recovery_public(&self) -> Outcome<Vec<u8>> {
-        data_encoding::BASE64URL_NOPAD.decode(self.recovery_public.as_bytes()).map_err(|_| {
-            Failure::usage("the deployment's record is damaged: recovery_public is not base64url")
-        })
+        data_encoding::BASE64URL_NOPAD
+            .decode(self.recovery_public.as_bytes())
+            .map_err(|_| {
+                Failure::usage(
+                    "the deployment's record is damaged: recovery_public is not base64url",
+                )
+            })
     }
 }
 
@@ -123,20 +131,26 @@ pub fn initialise(folder: &DataFolder, administrator: Principal) -> Outcome<Init
     let recovery = RecoverySecret::from_seed(&seed);
 
     let at = now();
-    let made = |error: pki::PkiError| Failure::new(Exit::Failure, "certificates", error.to_string());
+    let made =
+        |error: pki::PkiError| Failure::new(Exit::Failure, "certificates", error.to_string());
     let ca = pki::create_ca(&folder.ca(), id, at).map_err(made)?;
     let issue = |role: Role, dir: &Path| {
         private_dir(dir)?;
         let identity = DataFolder::identity(dir);
         remove_dir(&identity)?;
-        ca.issue(role, &identity, CERTIFICATE_VALIDITY, at).map_err(made)
+        ca.issue(role, &identity, CERTIFICATE_VALIDITY, at)
+            .map_err(made)
     };
     issue(Role::Gateway, &folder.gateway())?;
     let mut nodes = Vec::with_capacity(NODES.into());
     for slot in 0..NODES {
         let issued = issue(Role::Node { slot }, &folder.node(slot))?;
         // Each process fails for itself; on one machine there is no wider domain to tell apart.
-        nodes.push(NodeRecord { slot, id: issued.node_id, zone: format!("local-{slot:02}") });
+        nodes.push(NodeRecord {
+            slot,
+            id: issued.node_id,
+            zone: format!("local-{slot:02}"),
+        });
     }
     private_dir(&folder.run())?;
 
@@ -148,18 +162,29 @@ pub fn initialise(folder: &DataFolder, administrator: Principal) -> Outcome<Init
         created_ms: at.0,
         nodes,
     };
-    let recovery_kit =
-        seed_text::kit(SeedKind::Recovery, &seed, &[("deployment", &id.to_string())]);
+    let recovery_kit = seed_text::kit(
+        SeedKind::Recovery,
+        &seed,
+        &[("deployment", &id.to_string())],
+    );
     write_record(&folder.deployment_file(), &deployment)?;
-    Ok(InitReport { deployment, recovery_kit })
+    Ok(InitReport {
+        deployment,
+        recovery_kit,
+    })
 }
 
 /// Renews every certificate that has less than a third of its time left; running processes take them by themselves.
 ///
 /// # Errors
 /// When the authority or a certificate cannot be read or written.
-pub fn renew_certificates(folder: &DataFolder, deployment: &Deployment, at: TimestampMs) -> Outcome<usize> {
-    let failed = |error: pki::PkiError| Failure::new(Exit::Failure, "certificates", error.to_string());
+pub fn renew_certificates(
+    folder: &DataFolder,
+    deployment: &Deployment,
+    at: TimestampMs,
+) -> Outcome<usize> {
+    let failed =
+        |error: pki::PkiError| Failure::new(Exit::Failure, "certificates", error.to_string());
     let ca = pki::open_ca(&folder.ca(), deployment.id).map_err(failed)?;
     let mut renewed = 0;
     let nodes = deployment.nodes.iter().map(|node| folder.node(node.slot));
@@ -182,7 +207,10 @@ fn refuse_existing(folder: &DataFolder) -> Outcome {
         return Err(Failure::new(
             Exit::Conflict,
             "already_initialised",
-            format!("{} holds a deployment already; nothing was changed", folder.path().display()),
+            format!(
+                "{} holds a deployment already; nothing was changed",
+                folder.path().display()
+            ),
         )
         .advise("start it with `strongroom up`, or choose another folder with --data"));
     }
@@ -195,7 +223,10 @@ fn refuse_existing(folder: &DataFolder) -> Outcome {
         Some(path) => Err(Failure::new(
             Exit::Conflict,
             "folder_holds_data",
-            format!("{} has data of a deployment whose deployment.toml is gone; nothing was changed", path.display()),
+            format!(
+                "{} has data of a deployment whose deployment.toml is gone; nothing was changed",
+                path.display()
+            ),
         )
         .advise("put its deployment.toml back, or choose another folder with --data")),
         None => Ok(()),
@@ -213,14 +244,23 @@ fn remove_dir(path: &Path) -> Outcome {
 
 fn write_record(path: &Path, deployment: &Deployment) -> Outcome {
     let text = toml::to_string(deployment).map_err(|error| {
-        Failure::new(Exit::Failure, "internal", format!("the record cannot be written: {error}"))
+        Failure::new(
+            Exit::Failure,
+            "internal",
+            format!("the record cannot be written: {error}"),
+        )
     })?;
-    let head = "# A Strongroom deployment. Everything here is public; it must not be lost or changed.\n";
+    let head =
+        "# A Strongroom deployment. Everything here is public; it must not be lost or changed.\n";
     write_new(path, format!("{head}{text}").as_bytes(), 0o644)
 }
 
 pub(crate) fn no_randomness(error: getrandom::Error) -> Failure {
-    Failure::new(Exit::Failure, "randomness", format!("the system gave no randomness: {error}"))
+    Failure::new(
+        Exit::Failure,
+        "randomness",
+        format!("the system gave no randomness: {error}"),
+    )
 }
 
 #[cfg(test)]
@@ -263,11 +303,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = DataFolder::new(dir.path());
         let first = initialise(&folder, ADMIN).unwrap().deployment;
-        assert_eq!(initialise(&folder, ADMIN).unwrap_err().code, "already_initialised");
+        assert_eq!(
+            initialise(&folder, ADMIN).unwrap_err().code,
+            "already_initialised"
+        );
         // The record is lost, but a node has data.
         std::fs::rename(folder.deployment_file(), dir.path().join("saved")).unwrap();
         std::fs::create_dir(folder.node(3).join("data")).unwrap();
-        assert_eq!(initialise(&folder, ADMIN).unwrap_err().code, "folder_holds_data");
+        assert_eq!(
+            initialise(&folder, ADMIN).unwrap_err().code,
+            "folder_holds_data"
+        );
         // An interrupted init is taken up again, as another deployment.
         std::fs::remove_dir(folder.node(3).join("data")).unwrap();
         assert_ne!(initialise(&folder, ADMIN).unwrap().deployment.id, first.id);
@@ -278,11 +324,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deployment.toml");
         let missing = Deployment::read(&path).unwrap_err();
-        assert_eq!((missing.exit, missing.code.as_ref()), (Exit::Usage, "not_initialised"));
+        assert_eq!(
+            (missing.exit, missing.code.as_ref()),
+            (Exit::Usage, "not_initialised")
+        );
         assert!(missing.advice.unwrap().contains("strongroom init"));
         for text in ["", "nonsense", "version = 1"] {
             std::fs::write(&path, text).unwrap();
-            assert!(Deployment::read(&path).unwrap_err().message.contains("damaged"), "{text}");
+            assert!(
+                Deployment::read(&path)
+                    .unwrap_err()
+                    .message
+                    .contains("damaged"),
+                "{text}"
+            );
         }
     }
 }

@@ -25,14 +25,21 @@ pub fn private_dir(path: &Path) -> Outcome {
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Outcome {
     let failed = |error: std::io::Error| Failure::file("write", path, &error);
     if path.symlink_metadata().is_ok() {
-        return Err(Failure::file("write", path, &std::io::ErrorKind::AlreadyExists.into()));
+        return Err(Failure::file(
+            "write",
+            path,
+            &std::io::ErrorKind::AlreadyExists.into(),
+        ));
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = PathBuf::from(name);
     let write = || {
-        let mut file =
-            std::fs::File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         // A link refuses to replace what somebody made meanwhile.
@@ -42,7 +49,9 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Outcome {
     let _ = std::fs::remove_file(&temporary);
     written.map_err(failed)?;
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        std::fs::File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -85,8 +94,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         write_new(&path, b"secret", 0o600).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(write_new(&path, b"other", 0o600).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            write_new(&path, b"other", 0o600).unwrap_err().exit,
+            Exit::Conflict
+        );
         assert_eq!(std::fs::read(&path).unwrap(), b"secret");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -68,7 +68,10 @@ mod tests {
         let first = take(&folder).unwrap();
         let refused = take(&folder).unwrap_err();
         assert_eq!(refused.exit, Exit::Conflict);
-        assert!(refused.message.contains(&std::process::id().to_string()), "{refused}");
+        assert!(
+            refused.message.contains(&std::process::id().to_string()),
+            "{refused}"
+        );
         drop(first);
         take(&folder).unwrap();
     }

@@ -23,9 +23,18 @@ impl LogFile {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let file = File::options().append(true).create(true).mode(0o600).open(path)?;
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+            bytes_max,
+        })
     }
 
     /// Appends one line (its end is added).
@@ -33,7 +42,9 @@ impl LogFile {
     /// # Errors
     /// When it cannot be written; the next call tries again.
     pub fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        let adds = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let adds = u64::try_from(line.len())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
         if self.bytes > 0 && self.bytes.saturating_add(adds) > self.bytes_max {
             let mut before = self.path.as_os_str().to_owned();
             before.push(".1");
@@ -65,7 +76,8 @@ mod tests {
         let size = |path: &Path| std::fs::metadata(path).unwrap().len();
         let before = dir.path().join("log.1");
         assert!(size(&path) <= 100 && size(&before) <= 100);
-        let text = std::fs::read_to_string(&before).unwrap() + &std::fs::read_to_string(&path).unwrap();
+        let text =
+            std::fs::read_to_string(&before).unwrap() + &std::fs::read_to_string(&path).unwrap();
         assert!(text.ends_with("line 0049\n"));
         assert!(text.lines().count() > 10, "{text}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);

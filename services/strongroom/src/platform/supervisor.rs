@@ -85,8 +85,10 @@ impl Platform {
         let gateway = gateway_spec(options, &specs, listen);
 
         let changed = Arc::new(Notify::new());
-        let nodes: Vec<Kept> =
-            specs.into_iter().map(|node| keep(node.spec, changed.clone())).collect();
+        let nodes: Vec<Kept> = specs
+            .into_iter()
+            .map(|node| keep(node.spec, changed.clone()))
+            .collect();
         let gateway = keep(gateway, changed.clone());
         let report = {
             let (folder, gateway, nodes) = (folder.clone(), gateway.clone(), nodes.clone());
@@ -97,7 +99,10 @@ impl Platform {
                         supervisor: std::process::id(),
                         endpoint: endpoint.clone(),
                         deployment: deployment.clone(),
-                        children: std::iter::once(&gateway).chain(&nodes).map(describe).collect(),
+                        children: std::iter::once(&gateway)
+                            .chain(&nodes)
+                            .map(describe)
+                            .collect(),
                     };
                     if let Err(error) = processes.write(&folder) {
                         tracing::warn!(%error, "cannot write run/processes.json");
@@ -123,13 +128,23 @@ impl Platform {
         };
         let control = {
             let path = folder.run().join("control.sock");
-            let listener = control::listen(&path).map_err(|error| Failure::file("listen on", &path, &error))?;
+            let listener = control::listen(&path)
+                .map_err(|error| Failure::file("listen on", &path, &error))?;
             let children = std::iter::once(&gateway).chain(&nodes).cloned().collect();
             tokio::spawn(control::serve(listener, children))
         };
-        let inner =
-            Inner { folder: folder.clone(), _lock: lock, tasks: vec![report, renewal, control] };
-        Ok(Self { deployment, endpoint, gateway, nodes, inner: Arc::new(inner) })
+        let inner = Inner {
+            folder: folder.clone(),
+            _lock: lock,
+            tasks: vec![report, renewal, control],
+        };
+        Ok(Self {
+            deployment,
+            endpoint,
+            gateway,
+            nodes,
+            inner: Arc::new(inner),
+        })
     }
 
     /// Waits until every process is ready.
@@ -140,11 +155,20 @@ impl Platform {
         let all = async {
             for kept in self.children() {
                 let state = kept
-                    .wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_) | Phase::Stopped))
+                    .wait_for(|state| {
+                        matches!(
+                            state.phase,
+                            Phase::Ready | Phase::Failed(_) | Phase::Stopped
+                        )
+                    })
                     .await;
                 if let Phase::Failed(why) = state.phase {
-                    return Err(Failure::new(Exit::Unavailable, "platform_failed", why)
-                        .advise(format!("see the logs in {}", self.inner.folder.path().display())));
+                    return Err(
+                        Failure::new(Exit::Unavailable, "platform_failed", why).advise(format!(
+                            "see the logs in {}",
+                            self.inner.folder.path().display()
+                        )),
+                    );
                 }
             }
             Ok(())
@@ -160,7 +184,10 @@ impl Platform {
                 "platform_slow",
                 format!("not ready after a minute: {}", late.join(", ")),
             )
-            .advise(format!("see the logs in {}", self.inner.folder.path().display())))
+            .advise(format!(
+                "see the logs in {}",
+                self.inner.folder.path().display()
+            )))
         })
     }
 
@@ -192,7 +219,8 @@ impl Platform {
             kept.order(Order::Run);
         }
         for kept in self.select(slots) {
-            kept.wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_))).await;
+            kept.wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_)))
+                .await;
         }
     }
 
@@ -215,7 +243,9 @@ impl Platform {
     }
 
     fn select(&self, slots: &[u16]) -> impl Iterator<Item = &Kept> {
-        slots.iter().filter_map(|slot| self.nodes.get(usize::from(*slot)))
+        slots
+            .iter()
+            .filter_map(|slot| self.nodes.get(usize::from(*slot)))
     }
 }
 
@@ -229,8 +259,17 @@ async fn stop_all(children: &[Kept]) {
 }
 
 fn describe(kept: &Kept) -> Process {
-    let State { phase, pid, restarts } = kept.state();
-    Process { name: kept.name.clone(), pid, state: phase.name().to_owned(), restarts }
+    let State {
+        phase,
+        pid,
+        restarts,
+    } = kept.state();
+    Process {
+        name: kept.name.clone(),
+        pid,
+        state: phase.name().to_owned(),
+        restarts,
+    }
 }
 
 struct NodeSpec {
@@ -251,10 +290,13 @@ fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpe
             let port = match settings.node_port.value {
                 0 => 0,
                 first => first.checked_add(node.slot).ok_or_else(|| {
-                    Failure::usage(format!("--node-port {first} leaves no room for {NODES} nodes"))
+                    Failure::usage(format!(
+                        "--node-port {first} leaves no room for {NODES} nodes"
+                    ))
                 })?,
             };
-            let (address, listener) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "--node-port")?;
+            let (address, listener) =
+                bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "--node-port")?;
             held.push(listener);
             (format!("tls:{address}"), Probe::Tcp(address))
         } else {
@@ -285,7 +327,13 @@ fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpe
         }
         specs.push(NodeSpec {
             address: format!("{}/{}@{listen},zone={}", node.slot, node.id, node.zone),
-            spec: Spec { name, args, env: malloc_env("1"), log: log_sink(options, &dir), probe },
+            spec: Spec {
+                name,
+                args,
+                env: malloc_env("1"),
+                log: log_sink(options, &dir),
+                probe,
+            },
         });
     }
     Ok(specs)
@@ -308,14 +356,23 @@ fn gateway_spec(options: &Options, nodes: &[NodeSpec], listen: SocketAddr) -> Sp
         args.extend(["--memory-budget".into(), budget.to_string().into()]);
     }
     if let Some(interval) = settings.probe_interval.value {
-        args.extend(["--probe-interval".into(), format!("{}ms", interval.as_millis()).into()]);
+        args.extend([
+            "--probe-interval".into(),
+            format!("{}ms", interval.as_millis()).into(),
+        ]);
     }
     let mut env = malloc_env("4");
     if let Some(database) = &settings.database.value {
         // Not an argument: its password would show in every process list.
         env.push(("STRONGROOM_DATABASE", database.into()));
     }
-    Spec { name: "gateway".to_owned(), args, env, log: log_sink(options, &dir), probe: Probe::Health(listen) }
+    Spec {
+        name: "gateway".to_owned(),
+        args,
+        env,
+        log: log_sink(options, &dir),
+        probe: Probe::Health(listen),
+    }
 }
 
 /// What every role is told. The settings file is named as none: its values are in the arguments already.
@@ -358,14 +415,19 @@ fn free_address(wanted: SocketAddr) -> Outcome<SocketAddr> {
 fn bind(wanted: SocketAddr, option: &str) -> Outcome<(SocketAddr, TcpListener)> {
     let failed = |error: std::io::Error| {
         let (exit, code, why) = match error.kind() {
-            std::io::ErrorKind::AddrInUse => (Exit::Conflict, "port_in_use", "it is in use".to_owned()),
-            std::io::ErrorKind::PermissionDenied => {
-                (Exit::Refused, "port_refused", "it may not be used by this user".to_owned())
+            std::io::ErrorKind::AddrInUse => {
+                (Exit::Conflict, "port_in_use", "it is in use".to_owned())
             }
+            std::io::ErrorKind::PermissionDenied => (
+                Exit::Refused,
+                "port_refused",
+                "it may not be used by this user".to_owned(),
+            ),
             _ => (Exit::Failure, "port", error.to_string()),
         };
-        Failure::new(exit, code, format!("cannot serve on {wanted}: {why}"))
-            .advise(format!("choose another with {option} (port 0 takes a free one)"))
+        Failure::new(exit, code, format!("cannot serve on {wanted}: {why}")).advise(format!(
+            "choose another with {option} (port 0 takes a free one)"
+        ))
     };
     let listener = TcpListener::bind(wanted).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

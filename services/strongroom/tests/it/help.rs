@@ -3,8 +3,31 @@
 use crate::Place;
 
 const COMMANDS: [&str; 25] = [
-    "init", "up", "prove", "node", "gateway", "put", "get", "cat", "ls", "stat", "du", "cp", "mv", "rm",
-    "sync", "verify", "mb", "rb", "identity", "token", "admin", "bench", "config", "completions", "man",
+    "init",
+    "up",
+    "prove",
+    "node",
+    "gateway",
+    "put",
+    "get",
+    "cat",
+    "ls",
+    "stat",
+    "du",
+    "cp",
+    "mv",
+    "rm",
+    "sync",
+    "verify",
+    "mb",
+    "rb",
+    "identity",
+    "token",
+    "admin",
+    "bench",
+    "config",
+    "completions",
+    "man",
 ];
 
 #[test]
@@ -12,7 +35,12 @@ fn help_lists_every_command_and_each_explains_itself() {
     let place = Place::new();
     let help = place.run(&["--help"]).status(0);
     for command in COMMANDS {
-        assert!(help.stdout.lines().any(|line| line.trim_start().starts_with(command)), "{command}");
+        assert!(
+            help.stdout
+                .lines()
+                .any(|line| line.trim_start().starts_with(command)),
+            "{command}"
+        );
         let own = place.run(&[command, "--help"]).status(0);
         assert!(own.stdout.contains("Usage: strongroom"), "{command}");
         assert!(own.stdout.contains("--json"), "{command}");
@@ -20,14 +48,20 @@ fn help_lists_every_command_and_each_explains_itself() {
     for part in ["Exit status", "sr://BUCKET/KEY", "Examples"] {
         assert!(help.stdout.contains(part), "{part}");
     }
-    for command in ["init", "up", "put", "get", "cat", "ls", "cp", "mv", "rm", "sync", "verify", "mb", "token", "bench"] {
+    for command in [
+        "init", "up", "put", "get", "cat", "ls", "cp", "mv", "rm", "sync", "verify", "mb", "token",
+        "bench",
+    ] {
         place.run(&[command, "--help"]).says("Example");
     }
 }
 
 #[test]
 fn the_version_is_shown() {
-    Place::new().run(&["--version"]).status(0).says(env!("CARGO_PKG_VERSION"));
+    Place::new()
+        .run(&["--version"])
+        .status(0)
+        .says(env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
@@ -49,7 +83,10 @@ fn manual_pages_are_written_for_every_command() {
     let page = |name: &str| std::fs::read_to_string(place.path().join("pages").join(name)).unwrap();
     assert!(page("strongroom.1").contains("Exit status"));
     for command in COMMANDS {
-        assert!(page(&format!("strongroom-{command}.1")).contains(".TH"), "{command}");
+        assert!(
+            page(&format!("strongroom-{command}.1")).contains(".TH"),
+            "{command}"
+        );
     }
     assert!(page("strongroom-identity-export.1").contains("recovery kit"));
 }

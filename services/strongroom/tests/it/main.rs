@@ -18,7 +18,9 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let place = Self { dir: tempfile::tempdir().unwrap() };
+        let place = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
         std::fs::write(place.path().join("pass"), "correct horse battery\n").unwrap();
         place
     }
@@ -74,7 +76,10 @@ impl Ran {
 
     #[track_caller]
     fn says(self, part: &str) -> Self {
-        assert!(self.stdout.contains(part) || self.stderr.contains(part), "`{part}` in {self:#?}");
+        assert!(
+            self.stdout.contains(part) || self.stderr.contains(part),
+            "`{part}` in {self:#?}"
+        );
         self
     }
 

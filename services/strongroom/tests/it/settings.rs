@@ -6,7 +6,10 @@ use crate::{Place, Ran};
 
 fn setting(ran: &Ran, name: &str) -> (Value, String) {
     let json = ran.json();
-    (json[name]["value"].clone(), json[name]["origin"].as_str().unwrap().to_owned())
+    (
+        json[name]["value"].clone(),
+        json[name]["origin"].as_str().unwrap().to_owned(),
+    )
 }
 
 #[test]
@@ -14,7 +17,10 @@ fn each_level_wins_over_the_next() {
     let place = Place::new();
     let args = ["config", "--json"];
     let check = |ran: &Ran, endpoint: &str, origin: &str| {
-        assert_eq!(setting(ran, "endpoint"), (endpoint.into(), origin.to_owned()));
+        assert_eq!(
+            setting(ran, "endpoint"),
+            (endpoint.into(), origin.to_owned())
+        );
     };
     check(&place.run(&args), "http://127.0.0.1:8080", "default");
     std::fs::create_dir(place.path().join("config")).unwrap();
@@ -25,21 +31,46 @@ fn each_level_wins_over_the_next() {
     .unwrap();
     let ran = place.run(&args);
     check(&ran, "http://127.0.0.1:1", "file");
-    assert_eq!(setting(&ran, "platform.listen"), ("127.0.0.1:11".into(), "file".to_owned()));
-    assert_eq!(setting(&ran, "platform.memory_budget"), ((64 << 20).into(), "file".to_owned()));
+    assert_eq!(
+        setting(&ran, "platform.listen"),
+        ("127.0.0.1:11".into(), "file".to_owned())
+    );
+    assert_eq!(
+        setting(&ran, "platform.memory_budget"),
+        ((64 << 20).into(), "file".to_owned())
+    );
     let with_env = |args: &[&str]| {
         let mut command = place.command(args);
-        command.env("STRONGROOM_ENDPOINT", "http://127.0.0.1:2").env("STRONGROOM_LISTEN", "127.0.0.1:12");
+        command
+            .env("STRONGROOM_ENDPOINT", "http://127.0.0.1:2")
+            .env("STRONGROOM_LISTEN", "127.0.0.1:12");
         Ran::of(args, &command.output().unwrap())
     };
     let ran = with_env(&args);
     check(&ran, "http://127.0.0.1:2", "environment");
-    assert_eq!(setting(&ran, "platform.listen"), ("127.0.0.1:12".into(), "environment".to_owned()));
-    let ran = with_env(&["config", "--json", "--endpoint", "http://127.0.0.1:3", "--listen", "127.0.0.1:13"]);
+    assert_eq!(
+        setting(&ran, "platform.listen"),
+        ("127.0.0.1:12".into(), "environment".to_owned())
+    );
+    let ran = with_env(&[
+        "config",
+        "--json",
+        "--endpoint",
+        "http://127.0.0.1:3",
+        "--listen",
+        "127.0.0.1:13",
+    ]);
     check(&ran, "http://127.0.0.1:3", "option");
-    assert_eq!(setting(&ran, "platform.listen"), ("127.0.0.1:13".into(), "option".to_owned()));
+    assert_eq!(
+        setting(&ran, "platform.listen"),
+        ("127.0.0.1:13".into(), "option".to_owned())
+    );
     // Before the command a global option counts as well.
-    check(&with_env(&["--endpoint", "http://127.0.0.1:4", "config", "--json"]), "http://127.0.0.1:4", "option");
+    check(
+        &with_env(&["--endpoint", "http://127.0.0.1:4", "config", "--json"]),
+        "http://127.0.0.1:4",
+        "option",
+    );
 }
 
 #[test]
@@ -48,13 +79,26 @@ fn a_broken_settings_file_is_refused_with_its_line() {
     let file = place.path().join("settings.toml");
     std::fs::write(&file, "endpoint = \"x\"\nendpiont = \"y\"\n").unwrap();
     let path = file.display().to_string();
-    place.run(&["--config", &path, "config"]).status(2).says("line 2").says("endpiont").says(&path);
-    place.run(&["--config", "missing.toml", "config"]).status(3).says("missing.toml");
+    place
+        .run(&["--config", &path, "config"])
+        .status(2)
+        .says("line 2")
+        .says("endpiont")
+        .says(&path);
+    place
+        .run(&["--config", "missing.toml", "config"])
+        .status(3)
+        .says("missing.toml");
 }
 
 #[test]
 fn a_database_password_is_not_shown() {
     let place = Place::new();
-    let ran = place.run(&["config", "--database", "postgres://me:hunter2@host/db"]).status(0);
-    assert!(!ran.stdout.contains("hunter2") && ran.stdout.contains("postgres://me@host/db"), "{ran:#?}");
+    let ran = place
+        .run(&["config", "--database", "postgres://me:hunter2@host/db"])
+        .status(0);
+    assert!(
+        !ran.stdout.contains("hunter2") && ran.stdout.contains("postgres://me@host/db"),
+        "{ran:#?}"
+    );
 }

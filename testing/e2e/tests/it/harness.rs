@@ -53,7 +53,13 @@ pub fn program() -> PathBuf {
         return PathBuf::from(path);
     }
     // target/PROFILE/deps/it-HASH -> target/PROFILE/strongroom
-    let beside = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("strongroom");
+    let beside = std::env::current_exe()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("strongroom");
     assert!(
         beside.exists(),
         "{} is missing: build it first with `cargo build -p strongroom`, or name one in STRONGROOM_BIN",
@@ -78,18 +84,40 @@ impl Platform {
     /// A deployment that does not run yet.
     pub fn stopped(options: Options) -> Self {
         // Short, for sockets lie below it.
-        let dir = tempfile::Builder::new().prefix("sr-").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("sr-")
+            .tempdir_in("/tmp")
+            .unwrap();
         std::fs::write(dir.path().join("passphrase"), "correct horse battery\n").unwrap();
-        let platform = Self { dir, options, supervisor: None, endpoint: "http://127.0.0.1:9".to_owned() };
-        platform.ok(&["init", "--recovery-key-file", platform.path("recovery").to_str().unwrap()]);
+        let platform = Self {
+            dir,
+            options,
+            supervisor: None,
+            endpoint: "http://127.0.0.1:9".to_owned(),
+        };
+        platform.ok(&[
+            "init",
+            "--recovery-key-file",
+            platform.path("recovery").to_str().unwrap(),
+        ]);
         platform
     }
 
     /// Starts it (again) and waits until it is ready.
     pub fn up(&mut self) {
         assert!(self.supervisor.is_none(), "it runs already");
-        let mut command = self.command(&["up", "--json", "--listen", "127.0.0.1:0", "--probe-interval", "250ms"]);
-        command.args(&self.options.args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = self.command(&[
+            "up",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+            "--probe-interval",
+            "250ms",
+        ]);
+        command
+            .args(&self.options.args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         self.supervisor = Some(child);
@@ -98,7 +126,12 @@ impl Platform {
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             let mut child = self.supervisor.take().unwrap();
             let mut why = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut why)
+                .unwrap();
             let status = child.wait().unwrap();
             panic!("`up` ended with {status}: {why}");
         };
@@ -189,7 +222,10 @@ impl Platform {
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Vec<Value> {
         let with: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
-        self.ok(&with).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.ok(&with)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until every object is fully placed.
@@ -273,7 +309,10 @@ impl Platform {
             processes["supervisor"].as_u64()
         } else {
             let children = processes["children"].as_array().unwrap();
-            children.iter().find(|child| child["name"] == name).and_then(|child| child["pid"].as_u64())
+            children
+                .iter()
+                .find(|child| child["name"] == name)
+                .and_then(|child| child["pid"].as_u64())
         };
         u32::try_from(pid.unwrap_or_else(|| panic!("{name} does not run: {processes:#}"))).unwrap()
     }
@@ -284,7 +323,10 @@ impl Platform {
         let mut pids = vec![("supervisor".to_owned(), self.pid("supervisor"))];
         for child in processes["children"].as_array().unwrap() {
             if let Some(pid) = child["pid"].as_u64() {
-                pids.push((child["name"].as_str().unwrap().to_owned(), u32::try_from(pid).unwrap()));
+                pids.push((
+                    child["name"].as_str().unwrap().to_owned(),
+                    u32::try_from(pid).unwrap(),
+                ));
             }
         }
         pids
@@ -302,20 +344,32 @@ impl Platform {
 
     /// Proportional set size of all processes together, bytes.
     pub fn pss_bytes_total(&self) -> u64 {
-        self.pids().iter().map(|(_, pid)| proc_kib(*pid, "smaps_rollup", "Pss:") << 10).sum()
+        self.pids()
+            .iter()
+            .map(|(_, pid)| proc_kib(*pid, "smaps_rollup", "Pss:") << 10)
+            .sum()
     }
 
     /// A plain GET to the gateway: status and body.
     pub fn http_get(&self, path: &str) -> (u16, String) {
         let address = self.endpoint.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
     }
 
     /// A metric of the gateway: the sum over all label sets whose line starts with `prefix`.
@@ -323,7 +377,9 @@ impl Platform {
         let (status, body) = self.http_get("/metrics");
         assert_eq!(status, 200);
         let values = body.lines().filter(|line| line.starts_with(prefix));
-        values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        values
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
     }
 
     fn control(&self, order: &str, nodes: &[usize]) {
@@ -342,11 +398,16 @@ impl Platform {
 
     /// The logs of all processes, for a test that failed.
     pub fn logs(&self) -> String {
-        let dirs = std::iter::once(self.data().join("gateway")).chain((0..NODES).map(|node| self.node_dir(node)));
+        let dirs = std::iter::once(self.data().join("gateway"))
+            .chain((0..NODES).map(|node| self.node_dir(node)));
         dirs.filter_map(|dir| {
             let text = std::fs::read_to_string(dir.join("log")).ok()?;
             let lines: Vec<&str> = text.lines().rev().take(20).collect();
-            Some(format!("--- {}\n{}\n", dir.display(), lines.into_iter().rev().collect::<Vec<_>>().join("\n")))
+            Some(format!(
+                "--- {}\n{}\n",
+                dir.display(),
+                lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+            ))
         })
         .collect()
     }
@@ -384,7 +445,12 @@ impl Ran {
     /// Asserts that standard error has a part.
     #[track_caller]
     pub fn says(self, part: &str) -> Self {
-        assert!(self.stderr.contains(part), "`{part}` in {:?}: {}", self.args, self.stderr);
+        assert!(
+            self.stderr.contains(part),
+            "`{part}` in {:?}: {}",
+            self.args,
+            self.stderr
+        );
         self
     }
 }
@@ -422,6 +488,9 @@ fn signal(pid: u32, signal: Signal) {
 
 fn proc_kib(pid: u32, file: &str, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap();
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }

@@ -40,20 +40,32 @@ pub fn make_file(path: &Path, bytes: u64) -> Outcome<Item> {
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::usage(format!("the system gave no randomness: {error}")))?;
     let mut stream = blake3::Hasher::new_keyed(&seed).finalize_xof();
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     let mut left = bytes;
     while left > 0 {
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let piece = buffer.get_mut(..count).unwrap_or_default();
         stream.fill(piece);
         hasher.update(piece);
         file.write_all(piece).map_err(failed)?;
         left -= u64::try_from(count).unwrap_or(left);
     }
-    Ok(Item { path: path.to_owned(), key: "file.bin".to_owned(), bytes, digest: hasher.finalize() })
+    Ok(Item {
+        path: path.to_owned(),
+        key: "file.bin".to_owned(),
+        bytes,
+        digest: hasher.finalize(),
+    })
 }
 
 /// The files of a folder: those that git tracks there, or all but build output.
@@ -65,7 +77,11 @@ pub fn collect(root: &Path, data: &DataFolder) -> Outcome<Vec<Item>> {
         Some(files) => files,
         None => {
             let excludes = Excludes::new(&LEFT_OUT.map(str::to_owned))?;
-            walk(root, &excludes).files.into_iter().map(|file| file.relative).collect()
+            walk(root, &excludes)
+                .files
+                .into_iter()
+                .map(|file| file.relative)
+                .collect()
         }
     };
     let mut items = Vec::with_capacity(relatives.len());
@@ -77,19 +93,33 @@ pub fn collect(root: &Path, data: &DataFolder) -> Outcome<Vec<Item>> {
             continue;
         }
         let (bytes, digest) = digest(&path)?;
-        items.push(Item { path, key: format!("files/{relative}"), bytes, digest });
+        items.push(Item {
+            path,
+            key: format!("files/{relative}"),
+            bytes,
+            digest,
+        });
     }
     Ok(items)
 }
 
 fn tracked(root: &Path) -> Option<Vec<String>> {
-    let output = Command::new("git").arg("-C").arg(root).args(["ls-files", "-z"]).output().ok()?;
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["ls-files", "-z"])
+        .output()
+        .ok()?;
     if !output.status.success() {
         return None;
     }
-    let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let names: Vec<String> =
-        names.filter_map(|name| String::from_utf8(name.to_vec()).ok()).collect();
+    let names = output
+        .stdout
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    let names: Vec<String> = names
+        .filter_map(|name| String::from_utf8(name.to_vec()).ok())
+        .collect();
     (!names.is_empty()).then_some(names)
 }
 
@@ -121,7 +151,11 @@ impl HashSink {
 }
 
 impl AsyncWrite for HashSink {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.hasher.update(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -148,7 +182,10 @@ mod tests {
         let (bytes, found) = digest(&path).unwrap();
         assert_eq!((bytes, found), (first.bytes, first.digest));
         assert_eq!(bytes, (2 << 20) + 17);
-        assert_ne!(make_file(&path, (2 << 20) + 17).unwrap().digest, first.digest);
+        assert_ne!(
+            make_file(&path, (2 << 20) + 17).unwrap().digest,
+            first.digest
+        );
         assert_eq!(make_file(&path, 0).unwrap().digest, blake3::hash(b""));
     }
 
@@ -162,8 +199,11 @@ mod tests {
         }
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
         let data = DataFolder::new(&dir.path().join("platform"));
-        let keys: Vec<String> =
-            collect(dir.path(), &data).unwrap().into_iter().map(|item| item.key).collect();
+        let keys: Vec<String> = collect(dir.path(), &data)
+            .unwrap()
+            .into_iter()
+            .map(|item| item.key)
+            .collect();
         assert_eq!(keys, ["files/a", "files/sub/b"]);
     }
 }
