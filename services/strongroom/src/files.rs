@@ -253,7 +253,6 @@ fn glob(pattern: &str) -> Outcome<Glob> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -45,31 +45,31 @@ pub async fn find(store: &Store, remote: &Remote, how: How) -> Outcome<Match> {
     if how.recursive {
         return below(store, remote).await;
     }
-    if !how.no_glob {
-        if let Some((prefix, matcher)) = key_glob(&remote.key)? {
-            let base = folder_end(prefix);
-            let mut objects = Vec::new();
-            each_page(store, &remote.bucket, prefix, None, |page| {
-                for info in page.objects {
-                    if matcher.is_match(info.key.as_str()) {
-                        objects.push(found(remote, info, base));
-                    }
+    if !how.no_glob
+        && let Some((prefix, matcher)) = key_glob(&remote.key)?
+    {
+        let base = folder_end(prefix);
+        let mut objects = Vec::new();
+        each_page(store, &remote.bucket, prefix, None, |page| {
+            for info in page.objects {
+                if matcher.is_match(info.key.as_str()) {
+                    objects.push(found(remote, info, base));
                 }
-            })
-            .await?;
-            return some(objects, || {
-                Failure::new(
-                    Exit::NotFound,
-                    "not_found",
-                    format!("nothing matches {remote}"),
-                )
-                .advise("--no-glob takes its characters literally")
-            })
-            .map(|objects| Match {
-                objects,
-                exact: false,
-            });
-        }
+            }
+        })
+        .await?;
+        return some(objects, || {
+            Failure::new(
+                Exit::NotFound,
+                "not_found",
+                format!("nothing matches {remote}"),
+            )
+            .advise("--no-glob takes its characters literally")
+        })
+        .map(|objects| Match {
+            objects,
+            exact: false,
+        });
     }
     if remote.is_folder() {
         return Err(Failure::usage(format!("{remote} is not one object"))

@@ -2,6 +2,8 @@
 //!
 //! It wires and talks to people. What an object is, how it is sealed, stored and checked lies in the libraries it uses.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod address;
 mod args;
 mod clock;

@@ -152,7 +152,6 @@ fn ask(prompt: &str) -> Outcome<Passphrase> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -374,7 +374,6 @@ fn parse_file(text: &str) -> Result<FileSettings, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

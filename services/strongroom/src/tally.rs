@@ -13,11 +13,14 @@ pub struct Tally {
     /// Bytes of them.
     pub bytes: u64,
     failed: Vec<Failure>,
+    /// Where to say the first failure, which is held back: a command of one item says it at its end.
+    unsaid: Option<Output>,
 }
 
 impl Tally {
     /// An item succeeded.
     pub fn success(&mut self, bytes: u64) {
+        self.say_first();
         self.done += 1;
         self.bytes = self.bytes.saturating_add(bytes);
     }
@@ -30,16 +33,19 @@ impl Tally {
         } else {
             failure.about(subject)
         };
-        // A single failure is the command's own and is said at its end.
-        if let [first] = self.failed.as_slice() {
-            if self.failed.len() == 1 && self.done == 0 {
-                output.failure(first);
-            }
-        }
-        if !self.failed.is_empty() || self.done > 0 {
+        self.say_first();
+        if self.failed.is_empty() && self.done == 0 {
+            self.unsaid = Some(*output);
+        } else {
             output.failure(&failure);
         }
         self.failed.push(failure);
+    }
+
+    fn say_first(&mut self) {
+        if let (Some(output), Some(first)) = (self.unsaid.take(), self.failed.first()) {
+            output.failure(first);
+        }
     }
 
     /// How many failed.
@@ -70,7 +76,6 @@ impl Tally {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::failure::Exit;
@@ -106,6 +111,20 @@ mod tests {
         check(0, &[NotFound, NotFound], NotFound);
         check(0, &[NotFound, Integrity], Partial);
         check(1, &[NotFound], Partial);
+    }
+
+    #[test]
+    fn the_first_failure_is_held_back_only_while_it_is_the_only_item() {
+        let mut tally = Tally::default();
+        tally.failure(&QUIET, "a", Failure::usage("broken"));
+        assert!(tally.unsaid.is_some());
+        tally.success(1);
+        assert!(tally.unsaid.is_none());
+        assert_eq!(tally.finish("objects").unwrap_err().exit, Exit::Partial);
+        let mut tally = Tally::default();
+        tally.success(1);
+        tally.failure(&QUIET, "a", Failure::usage("broken"));
+        assert!(tally.unsaid.is_none());
     }
 
     #[test]

@@ -233,7 +233,6 @@ fn folds_names(root: &Path) -> Outcome<bool> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

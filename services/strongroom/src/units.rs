@@ -85,10 +85,10 @@ pub fn size(bytes: u64) -> String {
     }
     // In tenths, rounded, in integers: a size never prints as 1024.0 of a unit.
     let tenths = (u128::from(bytes) * 10 + u128::from(scale) / 2) / u128::from(scale);
-    if tenths >= 10_240 {
-        if let Some(next) = BINARY.get(unit + 1) {
-            return format!("1.0 {next}");
-        }
+    if tenths >= 10_240
+        && let Some(next) = BINARY.get(unit + 1)
+    {
+        return format!("1.0 {next}");
     }
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }

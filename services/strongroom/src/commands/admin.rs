@@ -283,7 +283,6 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Outcome {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -310,7 +310,6 @@ fn parse_range(text: &str) -> Outcome<ByteRange> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -58,12 +58,12 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
             deployment,
             recovery_kit,
         } = initialise(&folder, principal)?;
-        if let Some(file) = &args.recovery_key_file {
-            if let Err(failure) = write_new(file, recovery_kit.as_bytes(), 0o600) {
-                // The key must not be lost: the deployment exists already, and this is the only copy of it.
-                crate::output::line(&recovery_kit);
-                return Err(failure.advise("the recovery key was printed instead: keep that"));
-            }
+        if let Some(file) = &args.recovery_key_file
+            && let Err(failure) = write_new(file, recovery_kit.as_bytes(), 0o600)
+        {
+            // The key must not be lost: the deployment exists already, and this is the only copy of it.
+            crate::output::line(&recovery_kit);
+            return Err(failure.advise("the recovery key was printed instead: keep that"));
         }
         let shown = args.recovery_key_file.is_none();
         let data = folder.path().display().to_string();

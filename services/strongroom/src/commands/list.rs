@@ -81,7 +81,7 @@ async fn ls_one(context: &Context, store: &Store, address: &Remote, args: &LsArg
         for found in find(store, address, how).await?.objects {
             print_object(
                 context,
-                &found.address.bucket.to_string(),
+                found.address.bucket.as_str(),
                 &found.info,
                 args.bytes,
             );
@@ -92,12 +92,7 @@ async fn ls_one(context: &Context, store: &Store, address: &Remote, args: &LsArg
         // One object; or, as with files, the folder of that name.
         match store.stat(address).await {
             Ok(stat) => {
-                print_object(
-                    context,
-                    &address.bucket.to_string(),
-                    &stat.object,
-                    args.bytes,
-                );
+                print_object(context, address.bucket.as_str(), &stat.object, args.bytes);
                 return Ok(());
             }
             Err(failure) if failure.exit == Exit::NotFound => {

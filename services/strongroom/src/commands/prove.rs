@@ -470,7 +470,7 @@ fn render(report: &Report) -> String {
             units::size(report.stored_bytes),
             String::new(),
             format!(
-                "{:.2} x the plaintext",
+                "{:.2} x",
                 units::float(report.stored_bytes) / units::float(plain).max(1.0)
             ),
         ],
@@ -493,16 +493,18 @@ fn render(report: &Report) -> String {
         .into_iter()
         .map(|row| std::iter::once(String::new()).chain(row).collect())
         .collect();
-    table(&rows, &[2, 3, 4, 5])
+    format!(
+        "{}\n  (the large file is coded 10+4, 1.4 x; an object of at most 256 KiB is five copies)",
+        table(&rows, &[2, 3, 4, 5])
+    )
 }
 
 fn serve(context: &Context, options: &Options, demo: &Demo, hosted: &Hosted) {
     line("proof: ok\n");
-    announce(context, options, &hosted.platform);
+    // With the demonstration's identity and settings: the user's own are left alone.
     let dir = demo.settings.config_dir.value.display();
-    context.output.note(format!(
-        "As the demonstration's identity, in another terminal:\n  strongroom --config-dir {dir} ls -r sr://proof"
-    ));
+    let example = format!("strongroom --config-dir {dir} ls -r sr://proof");
+    announce(context, options, &hosted.platform, &example);
 }
 
 async fn put_items(
@@ -677,7 +679,6 @@ fn float(count: usize) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -350,7 +350,6 @@ async fn put_one(store: &Store, job: &Job, options: PutOptions, bar: &Bar) -> Ou
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::commands::tests::context;

@@ -186,11 +186,11 @@ impl Sync<'_> {
                 if path.is_empty() || self.excludes.matches(path) {
                     continue;
                 }
-                if self.direction == Direction::Pull {
-                    if let Err(failure) = relative_path(path) {
-                        refused.push((info.key.to_string(), failure));
-                        continue;
-                    }
+                if self.direction == Direction::Pull
+                    && let Err(failure) = relative_path(path)
+                {
+                    refused.push((info.key.to_string(), failure));
+                    continue;
                 }
                 let entry = RemoteEntry {
                     size: info.size_bytes,
@@ -405,7 +405,6 @@ fn write_memory(path: &Path, memory: &Memory) -> Outcome {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::clock::now;

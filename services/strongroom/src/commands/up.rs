@@ -43,7 +43,12 @@ pub fn run(context: &Context, settings: PlatformSettings) -> Outcome {
 
 async fn serve(context: &Context, options: &Options, platform: &Platform) -> Outcome {
     platform.ready().await?;
-    announce(context, options, platform);
+    announce(
+        context,
+        options,
+        platform,
+        "strongroom mb sr://my-bucket && strongroom put FILE sr://my-bucket",
+    );
     let why = platform.failed().await;
     Err(
         Failure::new(Exit::Unavailable, "platform_failed", why).advise(format!(
@@ -53,8 +58,8 @@ async fn serve(context: &Context, options: &Options, platform: &Platform) -> Out
     )
 }
 
-/// Says where and how to talk to the platform.
-pub fn announce(context: &Context, options: &Options, platform: &Platform) {
+/// Says where and how to talk to the platform, with an example of a command.
+pub fn announce(context: &Context, options: &Options, platform: &Platform, example: &str) {
     let deployment = platform.deployment.id.to_string();
     let data = options.folder.path().display().to_string();
     let nodes = platform.deployment.nodes.len();
@@ -73,7 +78,9 @@ pub fn announce(context: &Context, options: &Options, platform: &Platform) {
         "mode": "development",
     });
     context.output.result(&report, || {
-        let elsewhere = platform.endpoint != crate::settings::DEFAULT_ENDPOINT;
+        // An example with a configuration folder of its own finds the endpoint there.
+        let elsewhere = platform.endpoint != crate::settings::DEFAULT_ENDPOINT
+            && !example.contains("--config-dir");
         let set = if elsewhere {
             format!("\n  use it       export STRONGROOM_ENDPOINT={}", platform.endpoint)
         } else {
@@ -84,7 +91,7 @@ pub fn announce(context: &Context, options: &Options, platform: &Platform) {
             crate::args::LogTo::Stderr => String::new(),
         };
         format!(
-            "Strongroom is ready.\n  endpoint     {}\n  deployment   {deployment}\n  data         {data}\n  processes    1 gateway, {nodes} storage nodes over {links}\n  mode         {DEVELOPMENT}{logs}{set}\nTry: strongroom mb sr://my-bucket && strongroom put FILE sr://my-bucket\nCtrl-C stops it.",
+            "Strongroom is ready.\n  endpoint     {}\n  deployment   {deployment}\n  data         {data}\n  processes    1 gateway, {nodes} storage nodes over {links}\n  mode         {DEVELOPMENT}{logs}{set}\nTry: {example}\nCtrl-C stops it.",
             platform.endpoint
         )
     });

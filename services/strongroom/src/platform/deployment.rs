@@ -264,7 +264,6 @@ pub(crate) fn no_randomness(error: getrandom::Error) -> Failure {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;

@@ -83,7 +83,6 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Outcome {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::failure::Exit;

@@ -57,7 +57,6 @@ pub fn take(folder: &DataFolder) -> Outcome<FolderLock> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

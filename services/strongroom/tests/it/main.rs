@@ -52,6 +52,7 @@ impl Place {
 /// What the program said.
 #[derive(Debug)]
 struct Ran {
+    #[expect(dead_code, reason = "shown when a test fails")]
     args: Vec<String>,
     status: i32,
     stdout: String,

@@ -170,7 +170,6 @@ impl AsyncWrite for HashSink {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
