@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -22,6 +23,9 @@ use crate::{RecoveryReport, StoreConfig};
 
 /// Segments are addressed with 32 bits; less keeps compaction and hints small.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What was found at the start.
 pub(crate) struct Recovered {
@@ -102,6 +106,9 @@ fn check_config(config: &StoreConfig) -> Result<(), OpenError> {
 }
 
 /// The lock is the operating system's: it goes with the process, however that ends.
+///
+/// It is tried for a second: a predecessor that was killed may still be on its way out, and a child that any process
+/// forks holds its parent's locks until it runs its own program.
 fn take_lock(paths: &Paths, dir: &Path) -> Result<File, OpenError> {
     let path = paths.lock();
     let file = OpenOptions::new()
@@ -118,13 +125,21 @@ fn take_lock(paths: &Paths, dir: &Path) -> Result<File, OpenError> {
             }
         })
         .map_err(|error| OpenError::io("open", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked {
-            dir: dir.to_path_buf(),
-        }),
-        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::io("lock", &path, error)),
+    for patience in (0..LOCK_TRIES).rev() {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if patience > 0 => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(std::fs::TryLockError::WouldBlock) => break,
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(OpenError::io("lock", &path, error));
+            }
+        }
     }
+    Err(OpenError::Locked {
+        dir: dir.to_path_buf(),
+    })
 }
 
 fn is_read_only(error: &io::Error) -> bool {
