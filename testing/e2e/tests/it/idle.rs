@@ -26,3 +26,15 @@ fn an_idle_platform_is_small_and_healthy() {
     assert!(platform.metric("strongroom_requests_total") > before);
     assert!(platform.endpoint().starts_with("http://127.0.0.1:"));
 }
+
+#[test]
+fn a_gateway_that_is_down_is_said_and_comes_back() {
+    let platform = Platform::start();
+    platform.hold_gateway();
+    platform
+        .run(&["ls"])
+        .status(6)
+        .says("cannot reach the gateway");
+    platform.release_gateway();
+    platform.ok(&["ls"]);
+}

@@ -125,7 +125,7 @@ fn any_range_of_bytes_is_that_part_of_the_object() {
             for n in 0..60 {
                 // Half of the ends lie on borders of the format, half anywhere.
                 let mut end = |n: usize| {
-                    if n % 2 == 0 {
+                    if n.is_multiple_of(2) {
                         borders[draw(borders.len())]
                     } else {
                         draw(size)
