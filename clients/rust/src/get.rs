@@ -23,6 +23,9 @@ use crate::client::{Client, Inner, no_object};
 use crate::error::{Error, Result};
 use crate::key::{blocking, object_name};
 
+/// How often a read into memory begins again because the object was replaced meanwhile.
+const BYTES_ATTEMPTS: usize = 5;
+
 /// Below this an opening costs less than handing it to another thread.
 const INLINE_BYTES_MAX: usize = 2 * BLOCK_BYTES;
 
@@ -182,13 +185,20 @@ impl Client {
             };
             return Ok((opened.head, plain));
         }
-        let mut out = Vec::new();
         let options = GetOptions {
             range,
             ..GetOptions::default()
         };
-        let head = self.get(bucket, key, &options, &mut out).await?;
-        Ok((head, out))
+        // Nothing has been handed out yet, so a read that an overwrite overtook can begin again.
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut out = Vec::new();
+            match self.get(bucket, key, &options, &mut out).await {
+                Err(Error::Replaced) if attempts < BYTES_ATTEMPTS => {}
+                done => return done.map(|head| (head, out)),
+            }
+        }
     }
 
     /// Reads an object again and checks every signature, CID and tag; with `full` the gateway also checks every shard

@@ -78,7 +78,9 @@ async fn act(client: Client, files: BucketName, who: u64) -> Option<u64> {
                 .await
             {
                 Ok((_, found)) => is_whole(&found),
-                Err(Error::NoObject { .. }) => {}
+                // Overtaken by other writers more often than the client begins again: said, never half of one and half of
+                // another.
+                Err(Error::NoObject { .. } | Error::Replaced) => {}
                 Err(error) => panic!("client {who}: {error}"),
             },
         }
