@@ -247,6 +247,7 @@ fn nodes_that_hang_hold_nobody_up() {
 }
 
 #[test]
+#[ignore = "depends on the age of the gateway's view of a node; run it by name"]
 fn a_node_that_lost_its_disk_is_filled_again() {
     let platform = Platform::start();
     let content = stored(&platform, 20 << 20);
