@@ -99,6 +99,8 @@ macro_rules! id_serde {
     };
 }
 
+pub(crate) use {hex_id, id_serde};
+
 hex_id!(
     /// A deployment: 32 random bytes drawn by `strongroom init`; bound into every label and signature.
     DeploymentId, 32, "deployment id", "64 lower-case hexadecimal digits"

@@ -7,6 +7,7 @@
 
 pub mod base_ids;
 pub mod cid;
+pub mod custody_ids;
 pub mod limits;
 pub mod names;
 pub mod permission;
@@ -17,6 +18,10 @@ pub use base_ids::{
     BucketId, BucketKeyId, DeploymentId, IdParseError, NodeId, Principal, UploadId, VersionId,
 };
 pub use cid::{Cid, CidError, Codec};
+pub use custody_ids::{
+    CommitteeId, Epoch, Height, KeyId, KeyVersion, NumberError, PlatformType, ShareIndex, Slot,
+    Threshold,
+};
 pub use names::{BucketName, NameError, ObjectKey};
 pub use permission::{Permission, Permissions};
 pub use profile::{Profile, ProfileError};
