@@ -208,7 +208,7 @@ fn wrap(input: &[u8]) -> bool {
             u32::from_be_bytes([m0, m1, m2, m3]) > CHEAP.0
                 || u32::from_be_bytes([p0, p1, p2, p3]) > CHEAP.1
         }
-        Wrap::Identity { .. } | Wrap::Other { .. } => false,
+        Wrap::Identity { .. } | Wrap::NamedKey(_) | Wrap::Other { .. } => false,
     };
     if !costly {
         let wraps = [wrap];

@@ -55,6 +55,31 @@ impl Label {
     /// Derives the key of one recovery record from the session key.
     pub const RECOVERY_RECORD: Self = Self::new("recovery-record");
 
+    /// Derives the second generator of the threshold leg; label only, so that its table is made once.
+    pub const TDH2_GENERATOR: Self = Self::new("tdh2-generator");
+    /// Hashes what a ciphertext proof is bound to (Shoup and Gennaro's label).
+    pub const TDH2_LABEL: Self = Self::new("tdh2-label");
+    /// Derives the challenge of a ciphertext proof.
+    pub const TDH2_CHALLENGE: Self = Self::new("tdh2-challenge");
+    /// Derives the weights with which ciphertext proofs are checked together; never stored.
+    pub const TDH2_WEIGHTS: Self = Self::new("tdh2-weights");
+    /// Hashes both public keys of a key version.
+    pub const KEM_PUBLIC_KEYS: Self = Self::new("kem-public-keys");
+    /// Hashes the ML-KEM ciphertext.
+    pub const KEM_PQ_CIPHERTEXT: Self = Self::new("kem-pq-ciphertext");
+    /// Hashes what a client signs when it asks custodians to open a ciphertext.
+    pub const KEM_HASH: Self = Self::new("kem-hash");
+    /// Derives the key that both legs of the KEM give together.
+    pub const KEM_KEY: Self = Self::new("kem-key");
+    /// Hashes an encryption context.
+    pub const ENCRYPTION_CONTEXT: Self = Self::new("encryption-context");
+    /// Signs the public keys of a key version, by a custodian.
+    pub const KEY_VERSION: Self = Self::new("key-version");
+    /// Derives the key of an envelope's inline payload from its DEK.
+    pub const ENVELOPE_PAYLOAD: Self = Self::new("envelope-payload");
+    /// Derives the DEK of one chunk of an envelope's stream from the envelope's DEK.
+    pub const ENVELOPE_CHUNK: Self = Self::new("envelope-chunk");
+
     /// A label of that name.
     ///
     /// # Panics
@@ -101,6 +126,21 @@ impl Label {
         out.extend_from_slice(body);
         out
     }
+
+    /// BLAKE3 of [`Label::message`] with the concatenation of `parts` as its body. The caller sees to it that no two
+    /// lists of parts run into one another: parts of fixed length, at most the last one variable.
+    #[must_use]
+    pub fn hash(self, deployment: &DeploymentId, parts: &[&[u8]]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(PREFIX);
+        hasher.update(self.0.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(deployment.as_bytes());
+        for part in parts {
+            hasher.update(part);
+        }
+        *hasher.finalize().as_bytes()
+    }
 }
 
 const PREFIX: &[u8] = b"strongroom/v1/";
@@ -117,6 +157,17 @@ mod tests {
         expected.extend(b"body");
         assert_eq!(message, expected);
         assert_eq!(Label::ENTRY.bare(), b"strongroom/v1/entry\0");
+    }
+
+    #[test]
+    fn a_hash_is_blake3_of_the_message() {
+        let deployment = DeploymentId([0xdd; 32]);
+        let message = Label::ENTRY.message(&deployment, b"body");
+        let expected = blake3::hash(&message);
+        assert_eq!(
+            Label::ENTRY.hash(&deployment, &[b"bo", b"", b"dy"]),
+            *expected.as_bytes()
+        );
     }
 
     #[test]

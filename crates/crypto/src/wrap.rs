@@ -2,12 +2,13 @@
 //!
 //! A DEK takes a 16-byte salt and 40 bytes of AES-256 key wrap (RFC 3394, NIST SP 800-38F), so thousands of objects
 //! share one expensive unwrap of their bucket key. A bucket key is wrapped to each kind of holder through one port,
-//! [`WrapTo`] and [`UnwrapWith`]; named keys and link keys will come in through it under the kinds reserved here.
+//! [`WrapTo`] and [`UnwrapWith`]; named keys are in [`named_key`], link keys will come in under the kind reserved here.
 
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _};
-use domain::{BucketId, BucketKeyId, DeploymentId, Principal, VersionId};
+use domain::{BucketId, BucketKeyId, DeploymentId, EnvelopeId, Principal, VersionId};
 use rand_core::CryptoRng;
 
+use crate::context::{ContextHash, EncryptionContext};
 use crate::dek::Dek;
 use crate::hybrid;
 use crate::identity::{Identity, ReceiverKey};
@@ -16,6 +17,10 @@ use crate::label::Label;
 use crate::passphrase::{OutOfMemory, PARAMS_BYTES, PassphraseParams, PassphraseParamsError};
 use crate::sealed_box::{gcm_key, open_once, seal_once};
 use crate::secret::Secret;
+
+pub mod named_key;
+
+pub use named_key::{NamedKeyWrap, ReleasedKey};
 
 /// Bytes of a wrapped DEK: salt (16) and AES-256 key wrap (40).
 pub const WRAPPED_DEK_BYTES: usize = 56;
@@ -192,22 +197,54 @@ pub enum WrapContext {
         /// The version.
         version: VersionId,
     },
+    /// The DEK of an envelope.
+    Envelope {
+        /// The envelope's encryption context.
+        context: ContextHash,
+        /// The envelope.
+        envelope: EnvelopeId,
+    },
 }
 
 impl WrapContext {
-    /// `01 <bucket id> <bucket key id>` or `02 <bucket id> <version id>`.
+    /// `01 <bucket id> <bucket key id>`, `02 <bucket id> <version id>` or `03 <context hash> <envelope id>`.
     #[must_use]
     pub fn encode(&self) -> [u8; 49] {
-        let (kind, bucket, id) = match self {
-            Self::BucketKey { bucket, key } => (1, bucket, key.as_bytes()),
-            Self::Dek { bucket, version } => (2, bucket, version.as_bytes()),
+        let (kind, what, id) = match self {
+            Self::BucketKey { bucket, key } => (1, bucket.as_bytes(), key.as_bytes()),
+            Self::Dek { bucket, version } => (2, bucket.as_bytes(), version.as_bytes()),
+            Self::Envelope { context, envelope } => (3, &context.0, envelope.as_bytes()),
         };
         let mut out = [kind; 49];
-        let bytes = bucket.as_bytes().iter().chain(id);
+        let bytes = what.iter().chain(id);
         for (slot, byte) in out.iter_mut().skip(1).zip(bytes) {
             *slot = *byte;
         }
         out
+    }
+
+    /// What custodians are shown of a wrap to a named key, so that grants can be confined to a bucket; `None` for an
+    /// envelope, whose own context stands in it.
+    #[must_use]
+    pub fn encryption_context(&self) -> Option<EncryptionContext> {
+        let (bucket, what, id) = match self {
+            Self::BucketKey { bucket, key } => (bucket, "bucket-key", key.to_string()),
+            Self::Dek { bucket, version } => (bucket, "version", version.to_string()),
+            Self::Envelope { .. } => return None,
+        };
+        let entries = [("bucket", bucket.to_string()), (what, id)];
+        Some(EncryptionContext::reserved(entries))
+    }
+
+    /// The hash of what custodians are shown.
+    #[must_use]
+    pub fn context_hash(&self, deployment: &DeploymentId) -> ContextHash {
+        if let Self::Envelope { context, .. } = self {
+            return *context;
+        }
+        self.encryption_context()
+            .unwrap_or_default()
+            .hash(deployment)
     }
 }
 
@@ -228,6 +265,8 @@ pub enum Wrap {
         /// Ciphertext and tag.
         sealed: [u8; 48],
     },
+    /// To a named key.
+    NamedKey(Box<NamedKeyWrap>),
     /// A kind that this version does not open, carried unchanged.
     Other {
         /// Its number.
@@ -243,7 +282,7 @@ pub mod kind {
     pub const IDENTITY: u64 = 1;
     /// [`super::Wrap::Passphrase`].
     pub const PASSPHRASE: u64 = 2;
-    /// Reserved: a named key.
+    /// [`super::Wrap::NamedKey`].
     pub const NAMED_KEY: u64 = 3;
     /// Reserved: a link key.
     pub const LINK_KEY: u64 = 4;
@@ -264,6 +303,7 @@ impl Wrap {
                 kind::PASSPHRASE,
                 [params.encode().as_slice(), sealed].concat(),
             ),
+            Self::NamedKey(wrap) => (kind::NAMED_KEY, wrap.to_bytes()),
             Self::Other { kind, data } => (*kind, data.clone()),
         }
     }
@@ -298,6 +338,9 @@ impl Wrap {
                     sealed,
                 })
             }
+            kind::NAMED_KEY => NamedKeyWrap::from_bytes(data)
+                .map(|wrap| Self::NamedKey(Box::new(wrap)))
+                .ok_or(malformed),
             _ => Ok(Self::Other {
                 kind,
                 data: data.to_vec(),

@@ -118,6 +118,10 @@ hex_id!(
     VersionId, 16, "version id", "32 lower-case hexadecimal digits"
 );
 hex_id!(
+    /// An envelope: 16 random bytes drawn by whoever seals it.
+    EnvelopeId, 16, "envelope id", "32 lower-case hexadecimal digits"
+);
+hex_id!(
     /// An upload in progress: 16 random bytes drawn by the gateway.
     UploadId, 16, "upload id", "32 lower-case hexadecimal digits"
 );

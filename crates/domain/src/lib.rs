@@ -15,7 +15,8 @@ pub mod profile;
 pub mod shard;
 
 pub use base_ids::{
-    BucketId, BucketKeyId, DeploymentId, IdParseError, NodeId, Principal, UploadId, VersionId,
+    BucketId, BucketKeyId, DeploymentId, EnvelopeId, IdParseError, NodeId, Principal, UploadId,
+    VersionId,
 };
 pub use cid::{Cid, CidError, Codec};
 pub use custody_ids::{

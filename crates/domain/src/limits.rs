@@ -36,3 +36,13 @@ pub const SIGNATURE_LIFETIME_MS_MAX: u64 = 300_000;
 pub const SHARDS_MAX: usize = 255;
 /// Bytes of one shard with its chunk proof (k = 1: a whole chunk, 2 KiB of proof and a sealed record).
 pub const SHARD_BYTES_MAX: usize = CHUNK_BYTES_MAX + (64 << 10);
+/// Entries of one encryption context.
+pub const CONTEXT_ENTRIES_MAX: usize = 32;
+/// Bytes of one key of an encryption context; at least 1.
+pub const CONTEXT_KEY_BYTES_MAX: usize = 128;
+/// Bytes of one value of an encryption context.
+pub const CONTEXT_VALUE_BYTES_MAX: usize = 1_024;
+/// Bytes of all keys and values of an encryption context together.
+pub const CONTEXT_BYTES_MAX: usize = 8_192;
+/// Ciphertexts whose proofs are checked together.
+pub const PROOF_BATCH_MAX: usize = 64;
