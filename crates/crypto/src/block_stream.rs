@@ -139,17 +139,52 @@ pub fn danger_seal_chunk_with_salt(
     plaintext: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<SealedChunk, ChunkTooLong> {
+    let len = ciphertext_len(plaintext.len().min(CHUNK_PLAIN_BYTES_MAX));
+    let mut hasher = ChunkHasher::new(len).expect("a bounded plaintext makes a bounded chunk");
+    let plain_len = seal_blocks(dek, &salt, plaintext, out, |block| hasher.push_block(block))?;
+    let (cid, proof) = hasher.finish();
+    Ok(SealedChunk {
+        salt,
+        cid,
+        proof,
+        plain_len,
+    })
+}
+
+/// [`seal_chunk`] without hashing: for chunks that no CID names, where every holder of the DEK can forge the tags. `dek`
+/// must then be one for this chunk alone ([`Dek::envelope_chunk`]), as nothing else says which chunk it is.
+///
+/// # Errors
+/// [`ChunkTooLong`].
+pub fn seal_chunk_unnamed(
+    dek: &Dek,
+    rng: &mut dyn CryptoRng,
+    plaintext: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<ChunkSalt, ChunkTooLong> {
+    let mut salt = ChunkSalt([0; 16]);
+    rng.fill_bytes(&mut salt.0);
+    seal_blocks(dek, &salt, plaintext, out, |_| ())?;
+    Ok(salt)
+}
+
+/// Shows each block to `sealed` while it is in cache; gives the plaintext's length.
+fn seal_blocks(
+    dek: &Dek,
+    salt: &ChunkSalt,
+    plaintext: &[u8],
+    out: &mut Vec<u8>,
+    mut sealed: impl FnMut(&[u8]),
+) -> Result<u32, ChunkTooLong> {
     let too_long = ChunkTooLong(plaintext.len());
     if plaintext.len() > CHUNK_PLAIN_BYTES_MAX {
         return Err(too_long);
     }
     let plain_len = u32::try_from(plaintext.len()).map_err(|_| too_long)?;
-    let key = chunk_key(dek, &salt);
+    let key = chunk_key(dek, salt);
     let aad = aad(plain_len);
     let blocks = block_count(plaintext.len());
-    let len = ciphertext_len(plaintext.len());
-    out.resize(len, 0);
-    let mut hasher = ChunkHasher::new(len).expect("a bounded plaintext makes a bounded chunk");
+    out.resize(ciphertext_len(plaintext.len()), 0);
     let mut rest = plaintext;
     for (index, block) in out.chunks_mut(BLOCK_BYTES).enumerate() {
         let (body, tag) = block
@@ -168,15 +203,9 @@ pub fn danger_seal_chunk_with_salt(
             tag,
         )
         .expect("AES-256-GCM seals a block of 64 KiB");
-        hasher.push_block(block);
+        sealed(block);
     }
-    let (cid, proof) = hasher.finish();
-    Ok(SealedChunk {
-        salt,
-        cid,
-        proof,
-        plain_len,
-    })
+    Ok(plain_len)
 }
 
 /// Opens one chunk, whole or by blocks. [`ChunkOpener::open_verified`] and [`ChunkOpener::open_range_verified`] check

@@ -1,10 +1,11 @@
 //! The data encryption key of one object version, and what is derived from it.
 
 use aws_lc_rs::hmac;
-use domain::{BucketId, DeploymentId, VersionId};
+use domain::{BucketId, DeploymentId, EnvelopeId, VersionId};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use crate::context::ContextHash;
 use crate::kdf::hkdf;
 use crate::label::Label;
 use crate::sealed_box;
@@ -103,6 +104,60 @@ impl Dek {
         sealed_box::open(&self.key, &self.metadata_info(bucket, version), &[], sealed)
     }
 
+    /// Seals the payload of an envelope: `salt (16) || ciphertext || tag (16)`.
+    #[must_use]
+    pub fn seal_payload(
+        &self,
+        rng: &mut dyn CryptoRng,
+        envelope: &EnvelopeId,
+        context: &ContextHash,
+        plaintext: &[u8],
+    ) -> Vec<u8> {
+        let info = self.payload_info(envelope, context);
+        sealed_box::seal(rng, &self.key, &info, &[], plaintext)
+    }
+
+    /// Opens what [`Dek::seal_payload`] made; `None` when it is another envelope's, under another context or DEK, or
+    /// altered.
+    #[must_use]
+    pub fn open_payload(
+        &self,
+        envelope: &EnvelopeId,
+        context: &ContextHash,
+        sealed: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let info = self.payload_info(envelope, context);
+        sealed_box::open(&self.key, &info, &[], sealed)
+    }
+
+    /// The DEK of one chunk of an envelope's stream: bound to the chunk's place and to whether it is the last, so that
+    /// chunks cannot be exchanged, repeated, left out or cut off.
+    #[must_use]
+    pub fn envelope_chunk(
+        &self,
+        envelope: &EnvelopeId,
+        context: &ContextHash,
+        index: u64,
+        last: bool,
+    ) -> Self {
+        let body = [
+            envelope.as_bytes().as_slice(),
+            &context.0,
+            &index.to_be_bytes(),
+            &[u8::from(last)],
+        ]
+        .concat();
+        Self {
+            key: self.derive(&[], Label::ENVELOPE_CHUNK, &body),
+            deployment: self.deployment,
+        }
+    }
+
+    fn payload_info(&self, envelope: &EnvelopeId, context: &ContextHash) -> Vec<u8> {
+        let body = [envelope.as_bytes().as_slice(), &context.0].concat();
+        Label::ENVELOPE_PAYLOAD.message(&self.deployment, &body)
+    }
+
     pub(crate) fn derive<const N: usize>(
         &self,
         salt: &[u8],
@@ -147,6 +202,32 @@ mod tests {
         for other in [dek(2, 1), dek(1, 2)] {
             assert_ne!(other.commitment(), base.commitment());
             assert!(!other.manifest_mac_matches(b"manifest", &mac));
+        }
+    }
+
+    #[test]
+    fn payloads_and_chunk_keys_are_bound_to_envelope_context_and_dek() {
+        let mut rng = getrandom::rand_core::UnwrapErr(getrandom::SysRng);
+        let (id, context) = (EnvelopeId([1; 16]), ContextHash([2; 32]));
+        let sealed = dek(1, 1).seal_payload(&mut rng, &id, &context, b"text");
+        let open = |dek: Dek, id, context| dek.open_payload(&id, &context, &sealed);
+        assert_eq!(open(dek(1, 1), id, context).unwrap().as_slice(), b"text");
+        assert!(open(dek(2, 1), id, context).is_none());
+        assert!(open(dek(1, 2), id, context).is_none());
+        assert!(open(dek(1, 1), EnvelopeId([9; 16]), context).is_none());
+        assert!(open(dek(1, 1), id, ContextHash([9; 32])).is_none());
+        let base = dek(1, 1).envelope_chunk(&id, &context, 5, false);
+        let same = dek(1, 1).envelope_chunk(&id, &context, 5, false);
+        assert!(base.danger_key().ct_eq(same.danger_key()));
+        for other in [
+            dek(2, 1).envelope_chunk(&id, &context, 5, false),
+            dek(1, 2).envelope_chunk(&id, &context, 5, false),
+            dek(1, 1).envelope_chunk(&EnvelopeId([9; 16]), &context, 5, false),
+            dek(1, 1).envelope_chunk(&id, &ContextHash([9; 32]), 5, false),
+            dek(1, 1).envelope_chunk(&id, &context, 6, false),
+            dek(1, 1).envelope_chunk(&id, &context, 5, true),
+        ] {
+            assert!(!base.danger_key().ct_eq(other.danger_key()));
         }
     }
 

@@ -1,4 +1,5 @@
-//! What the client alone makes and opens: chunks and manifests, entries, bucket records, bucket keys, small records.
+//! What the client alone makes and opens: chunks and manifests, entries, bucket records, bucket keys, small records,
+//! envelopes (small payloads and streams for named keys, identities and passphrases), exported public keys.
 //!
 //! Every record is deterministic dag-cbor with a `type` and a version, decoded strictly: bounded before it is parsed,
 //! and refused unless encoding it again gives the same bytes. The layouts are `docs/format.md`. Signed records are
@@ -14,10 +15,13 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod armor;
 pub mod bucket;
 pub mod bucket_key;
 pub mod codec;
 pub mod entry;
+pub mod envelope;
+pub mod exported_key;
 pub mod manifest;
 pub mod object;
 pub mod signed;
@@ -29,6 +33,8 @@ pub use bucket::{Bucket, BucketRecord, VerifiedBucket, WriterSet};
 pub use bucket_key::BucketKeyRecord;
 pub use codec::RecordError;
 pub use entry::{Entry, Predecessor, SignedEntry, Target};
+pub use envelope::Envelope;
+pub use exported_key::ExportedKey;
 pub use manifest::{ChunkEntry, ContentManifest, Geometry, ManifestBuilder};
 pub use object::{ChunkRead, ObjectOpener, ObjectSealer};
 pub use small::SmallRecord;
