@@ -26,5 +26,6 @@ step "unit, integration, end to end" cargo nextest run --workspace --locked || f
 step "documentation examples" cargo test --workspace --doc --locked --quiet || failed=1
 step "erasure under AddressSanitizer" crates/erasure/asan.sh || failed=1
 step "second reader of the format" testing/reader/run.sh || failed=1
+step "OpenAPI document against the running gateway" testing/openapi/run.sh || failed=1
 step "fuzz targets, smoke" fuzz/smoke.sh || failed=1
 exit "$failed"

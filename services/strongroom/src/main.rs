@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod allocator;
 mod args;
 mod clock;
 mod commands;
@@ -60,6 +61,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
+    allocator::keep(match cli.command {
+        Command::Node(_) => allocator::Keep::Shards,
+        _ => allocator::Keep::Chunks,
+    });
     let settings = Settings::load(&cli.global, origin_of)?;
     let context = Context { settings, output };
     match cli.command {

@@ -63,7 +63,7 @@ fn info(row: &BucketRow) -> BucketInfo {
 
 /// Registers a bucket: the body is the owner-signed bucket record.
 #[utoipa::path(post, path = "/v1/buckets", tag = "buckets",
-    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
     responses((status = 201, body = BucketInfo), (status = 200, body = BucketInfo, description = "registered before"),
         (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn create(
@@ -116,7 +116,7 @@ pub async fn create(
 #[into_params(parameter_in = Query)]
 pub struct BucketPage {
     /// Only names after this.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     after: Option<String>,
     /// At most this many, 1 to 1,000; 1,000 when absent.
     #[param(minimum = 1, maximum = 1000)]
@@ -214,7 +214,7 @@ fn key_id(text: &str) -> Answer<BucketKeyId> {
 /// Stores a bucket key's record, made by the caller.
 #[utoipa::path(put, path = "/v1/buckets/{bucket}/keys/{key_id}", tag = "buckets",
     params(("bucket" = String, Path), ("key_id" = String, Path)),
-    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
     responses((status = 201), (status = 200, description = "stored before"), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn put_key(
     State(app): State<Arc<App>>,
@@ -267,7 +267,7 @@ impl App {
 /// A bucket key's record.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/keys/{key_id}", tag = "buckets",
     params(("bucket" = String, Path), ("key_id" = String, Path)),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
+    responses((status = 200, content_type = "application/cbor", body = super::openapi::ByteString), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn get_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -92,7 +92,8 @@ pub async fn list(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PutQuery {
-    /// The key.
+    /// The key: at most 1,024 bytes of UTF-8 without a NUL.
+    #[param(min_length = 1, max_length = 1024, pattern = r"^[^\x00]+$")]
     key: String,
     /// `placed`: answer when fully placed, or after a minute.
     wait: Option<String>,
@@ -106,7 +107,7 @@ fn object_key(text: &str) -> Answer<ObjectKey> {
 /// Puts an object of at most 256 KiB: the body is the small record with chunk, manifest and version record.
 #[utoipa::path(put, path = "/v1/buckets/{bucket}/object", tag = "objects",
     params(("bucket" = String, Path), PutQuery),
-    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "put before"),
         (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn put_small(
@@ -190,7 +191,8 @@ pub async fn put_small(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct GetQuery {
-    /// The key.
+    /// The key: at most 1,024 bytes of UTF-8 without a NUL.
+    #[param(min_length = 1, max_length = 1024, pattern = r"^[^\x00]+$")]
     key: String,
     /// `1`: with the bucket key's record.
     bucket_key: Option<String>,
@@ -199,7 +201,7 @@ pub struct GetQuery {
 /// Opens an object by key: version record and manifest root; for small objects the ciphertext too.
 #[utoipa::path(get, path = "/v1/buckets/{bucket}/object", tag = "objects",
     params(("bucket" = String, Path), GetQuery),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
+    responses((status = 200, content_type = "application/cbor", body = super::openapi::ByteString), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn get(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -318,7 +320,8 @@ async fn small_chunk(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct KeyQuery {
-    /// The key.
+    /// The key: at most 1,024 bytes of UTF-8 without a NUL.
+    #[param(min_length = 1, max_length = 1024, pattern = r"^[^\x00]+$")]
     key: String,
 }
 
@@ -437,7 +440,7 @@ impl Tally {
 /// Deletes an object: the body is a signed tombstone, which names the key.
 #[utoipa::path(post, path = "/v1/buckets/{bucket}/tombstones", tag = "objects",
     params(("bucket" = String, Path)),
-    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "deleted before"),
         (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn delete(
@@ -484,7 +487,7 @@ pub async fn delete(
 /// Copies or moves an object: a new entry over the same content; chunks are counted by reference.
 #[utoipa::path(post, path = "/v1/buckets/{bucket}/copies", tag = "objects",
     params(("bucket" = String, Path)),
-    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "copied before"),
         (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn copy(

@@ -35,6 +35,11 @@ use super::{admin, buckets, objects, uploads, versions};
 )]
 pub struct Document;
 
+/// A body that is bytes, not JSON: a sealed record or ciphertext.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct ByteString(#[allow(dead_code, reason = "only its schema is used")] Vec<u8>);
+
 struct Security;
 
 impl Modify for Security {

@@ -188,7 +188,7 @@ pub async fn abort(
 #[utoipa::path(put, path = "/v1/uploads/{upload}/chunks/{n}", tag = "uploads",
     params(("upload" = String, Path), ("n" = u32, Path),
         ("strongroom-chunk-cid" = String, Header, description = "CID of the body")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = super::openapi::ByteString, content_type = "application/octet-stream"),
     responses((status = 200, body = ChunkAnswer), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn put_chunk(
     State(app): State<Arc<App>>,
@@ -326,7 +326,7 @@ pub struct Wait {
 /// Makes the object visible: the body selects one slot for each chunk of the manifest.
 #[utoipa::path(post, path = "/v1/uploads/{upload}/complete", tag = "uploads",
     params(("upload" = String, Path), Wait),
-    request_body(content = Vec<u8>, content_type = "application/cbor"),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
     responses((status = 201, body = PutAnswer), (status = 200, body = PutAnswer, description = "completed before"),
         (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn complete(

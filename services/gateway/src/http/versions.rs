@@ -56,7 +56,7 @@ async fn readable(app: &App, caller: &Caller, id: &str) -> Answer<VersionId> {
 /// Opens an object by version.
 #[utoipa::path(get, path = "/v1/versions/{version}", tag = "versions",
     params(("version" = String, Path), VersionQuery),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
+    responses((status = 200, content_type = "application/cbor", body = super::openapi::ByteString), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -90,7 +90,7 @@ pub async fn show(
 /// A page of a version's manifest.
 #[utoipa::path(get, path = "/v1/versions/{version}/pages/{page}", tag = "versions",
     params(("version" = String, Path), ("page" = u32, Path)),
-    responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
+    responses((status = 200, content_type = "application/cbor", body = super::openapi::ByteString), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn page(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -120,8 +120,8 @@ pub struct ChunkQuery {
     params(("version" = String, Path), ("n" = u32, Path), ChunkQuery,
         ("range" = Option<String>, Header, description = "bytes=FIRST-LAST on borders of 64 KiB blocks")),
     responses(
-        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 206, content_type = "application/octet-stream", body = Vec<u8>,
+        (status = 200, content_type = "application/octet-stream", body = super::openapi::ByteString),
+        (status = 206, content_type = "application/octet-stream", body = super::openapi::ByteString,
             headers(("strongroom-chunk-proof" = String, description = "base64 of the blocks' chaining values"))),
         (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
 pub async fn chunk(
