@@ -38,3 +38,4 @@ pub use dek::Dek;
 pub use identity::{Identity, Signature};
 pub use label::Label;
 pub use secret::Secret;
+pub use wrap::NamedKeyWrap;

@@ -4,15 +4,12 @@
 //! `STRONGROOM_WRITE_VECTORS=1 cargo nextest run -p sealed vectors` writes them anew. Version 1 is fixed: a change in
 //! them is a change of the format and wants a version 2 beside it, not new files here.
 
-use std::path::PathBuf;
-
 use crypto::identity::ReceiverKey;
 use crypto::passphrase::PassphraseParams;
 use crypto::recovery::{RecoveryOpener, RecoverySecret, RecoverySession};
 use crypto::seed_text::{SeedKind, digits, parse};
 use crypto::wrap::{BucketKey, Passphrase, WrapTo};
 use crypto::{ChunkProof, Dek, Identity, Secret, identity_file};
-use data_encoding::HEXLOWER;
 use domain::{Cid, VersionId};
 use sealed::bucket::BucketRecord;
 use sealed::bucket_key::BucketKeyRecord;
@@ -23,6 +20,7 @@ use sealed::{SmallRecord, VersionRecord};
 use serde_json::{Value, json};
 
 use crate::support::{DEPLOYMENT, FixedRng, TIME, alice, bucket, head, key, plaintext};
+use crate::vector_files::{self, array, folder, hex, pretty, unhex};
 
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
 
@@ -38,49 +36,14 @@ fn objects() -> Vec<(&'static str, Vec<usize>)> {
     ]
 }
 
-fn folder() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../test-data/objects/v1"
-    ))
-}
+const SET: &str = "objects/v1";
 
-fn hex(bytes: &[u8]) -> String {
-    HEXLOWER.encode(bytes)
-}
-
-fn unhex(value: &Value) -> Vec<u8> {
-    HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
-}
-
-fn array<const N: usize>(value: &Value) -> [u8; N] {
-    unhex(value).try_into().unwrap()
-}
-
-/// Compares with the committed file, or writes it when asked to.
 fn golden(name: &str, made: &[u8]) {
-    let path = folder().join(name);
-    if std::env::var_os("STRONGROOM_WRITE_VECTORS").is_some() {
-        std::fs::create_dir_all(folder()).unwrap();
-        std::fs::write(&path, made).unwrap();
-    }
-    let committed =
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert!(
-        committed == made,
-        "{} is not what this implementation makes",
-        path.display()
-    );
-}
-
-fn pretty(value: &Value) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(value).unwrap();
-    text.push(b'\n');
-    text
+    vector_files::golden(SET, name, made);
 }
 
 fn committed(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(folder().join(name)).unwrap()).unwrap()
+    vector_files::committed(SET, name)
 }
 
 /// Makes one object; its chunks go into a file of their own, one after the other.
@@ -145,7 +108,8 @@ fn committed_objects_open() {
         for (index, page) in object["pages"].as_array().unwrap().iter().enumerate() {
             opener.add_page(index, &unhex(page)).unwrap();
         }
-        let file = std::fs::read(folder().join(object["chunks_file"].as_str().unwrap())).unwrap();
+        let file =
+            std::fs::read(folder(SET).join(object["chunks_file"].as_str().unwrap())).unwrap();
         let (mut rest, mut plain, mut out) = (file.as_slice(), Vec::new(), Vec::new());
         for index in 0..opener.manifest().chunk_count() {
             let (chunk, tail) = rest.split_at(opener.chunk(index).unwrap().ciphertext_bytes());
