@@ -1,0 +1,1 @@
+//! Committed vectors, which a second implementation reads too.
