@@ -3,7 +3,7 @@
 #
 #   scripts/need.sh build         a C and C++ compiler and pkg-config (aws-lc, blake3 and SQLite are compiled from source)
 #   scripts/need.sh check         what the static checks need: Python's venv module
-#   scripts/need.sh test          what the tests need: ISA-L, PostgreSQL, Python's venv module, Node
+#   scripts/need.sh test          what the tests need: ISA-L, PostgreSQL, xz, Python's venv module, Node
 #
 # What counts is whether a thing works, not which package brought it. Debian and Ubuntu get the rest installed with
 # apt-get, as root or through sudo; elsewhere the script names what is missing and fails.
@@ -36,6 +36,7 @@ for group in "$@"; do
       need_build
       lacks libisal-dev has_isal
       lacks postgresql has_postgres
+      lacks xz-utils command -v xz
       lacks python3-venv has_venv
       lacks nodejs command -v node
       lacks npm command -v npm

@@ -17,7 +17,8 @@ trap finish EXIT
 
 step "system packages" scripts/need.sh test
 step "cargo-nextest present" scripts/tool.sh cargo-nextest
-step "programs" cargo build -p strongroom --bins --locked
+# Tests and the program in one build: `-p strongroom` alone would choose other features and build everything twice.
+step "build" cargo nextest run --workspace --locked --no-run
 step "PostgreSQL" start_postgres
 
 # One failure does not hide the others.

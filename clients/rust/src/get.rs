@@ -29,6 +29,12 @@ const BYTES_ATTEMPTS: usize = 5;
 /// Below this an opening costs less than handing it to another thread.
 const INLINE_BYTES_MAX: usize = 2 * BLOCK_BYTES;
 
+/// Plaintext that is asked for by itself at the start of a long read (two blocks), so that the first bytes need not wait for
+/// a whole chunk.
+const LEAD_PLAIN_BYTES: u64 = 131_040;
+/// Reads shorter than this have no lead: one request more would cost more than it gains.
+const LEAD_FROM_BYTES: u64 = 4 << 20;
+
 /// Which bytes of an object's plaintext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ByteRange {
@@ -152,8 +158,17 @@ impl Client {
             sink.write_all(part).await.map_err(write_failed)?;
             report(options.progress.as_ref(), part.len());
         } else {
+            let long = range.end - range.start >= LEAD_FROM_BYTES;
             for window in opened.windows(&range) {
-                let reads = self.inner.window_reads(&mut opened, &window).await?;
+                let mut reads = self.inner.window_reads(&mut opened, &window).await?;
+                if long
+                    && window.start == range.start
+                    && window.end - window.start > LEAD_PLAIN_BYTES
+                {
+                    let cut = window.start + LEAD_PLAIN_BYTES;
+                    reads = opened.reads(&(window.start..cut))?;
+                    reads.extend(opened.reads(&(cut..window.end))?);
+                }
                 let mut plain = self.inner.chunks(&opened, reads, options.verify_full);
                 while let Some((_, plain)) = plain.try_next().await? {
                     sink.write_all(&plain.buffer).await.map_err(write_failed)?;
@@ -368,10 +383,7 @@ impl Inner {
                 }
             }
         }
-        opened
-            .opener
-            .reads(window)
-            .map_err(|error| Error::Internal(error.to_string()))
+        opened.reads(window)
     }
 
     /// Verified plaintext of `reads`, in their order, a bounded number at a time.
@@ -444,6 +456,13 @@ enum Checked {
 }
 
 impl Opened {
+    /// The chunks of a range, whose manifest page is there.
+    fn reads(&self, range: &Range<u64>) -> Result<Vec<ChunkRead>> {
+        self.opener
+            .reads(range)
+            .map_err(|error| Error::Internal(error.to_string()))
+    }
+
     /// The plaintext of a small object; `None` for a chunked one.
     pub(crate) fn open_small(&self) -> Result<Option<Vec<u8>>> {
         let Some(ciphertext) = &self.small else {

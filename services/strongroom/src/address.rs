@@ -137,6 +137,14 @@ impl Operand {
         })?;
         Remote::parse(text)
     }
+
+    /// Several addresses in the platform.
+    ///
+    /// # Errors
+    /// As [`Operand::remote`], of the first that is wrong.
+    pub fn remotes(texts: &[OsString]) -> Result<Vec<Remote>, Failure> {
+        texts.iter().map(|text| Self::remote(text)).collect()
+    }
 }
 
 impl fmt::Display for Operand {

@@ -37,6 +37,23 @@ pub struct Match {
     pub exact: bool,
 }
 
+/// Finds the objects of several operands; `failed` is told of each that stands for none.
+pub async fn find_all(
+    store: &Store,
+    remotes: &[Remote],
+    how: How,
+    mut failed: impl FnMut(&Remote, Failure),
+) -> Vec<Found> {
+    let mut objects = Vec::new();
+    for remote in remotes {
+        match find(store, remote, how).await {
+            Ok(matched) => objects.extend(matched.objects),
+            Err(failure) => failed(remote, failure),
+        }
+    }
+    objects
+}
+
 /// Finds the objects of an operand.
 ///
 /// # Errors

@@ -16,6 +16,17 @@ pub struct Usage {
     pub gateway_peak_bytes: u64,
 }
 
+/// Memory of a platform's processes, proportional set sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Memory {
+    /// The gateway.
+    pub gateway_bytes: u64,
+    /// The largest of the nodes.
+    pub largest_node_bytes: u64,
+    /// All together, the supervisor included.
+    pub all_bytes: u64,
+}
+
 /// The processes of the platform that runs from a folder; `None` when none does.
 pub fn platform(folder: &DataFolder) -> Option<Vec<(String, u32)>> {
     let processes = Processes::read(folder).ok()?;
@@ -29,12 +40,31 @@ pub fn platform(folder: &DataFolder) -> Option<Vec<(String, u32)>> {
     Some(found)
 }
 
+/// What the processes hold now. A process that ended meanwhile counts as nothing.
+pub fn memory(processes: &[(String, u32)]) -> Memory {
+    let mut memory = Memory::default();
+    for (name, pid) in processes {
+        let bytes = pss(*pid);
+        memory.all_bytes += bytes;
+        if name == "gateway" {
+            memory.gateway_bytes = bytes;
+        } else if name.starts_with("node-") {
+            memory.largest_node_bytes = memory.largest_node_bytes.max(bytes);
+        }
+    }
+    memory
+}
+
+fn pss(pid: u32) -> u64 {
+    field(&format!("/proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0)
+}
+
 /// Sums up. A process that ended meanwhile counts as nothing.
 pub fn usage(processes: &[(String, u32)]) -> Usage {
     let mut usage = Usage::default();
     for (name, pid) in processes {
         usage.cpu_s += cpu(*pid).unwrap_or_default().as_secs_f64();
-        usage.pss_bytes += field(&format!("/proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0);
+        usage.pss_bytes += pss(*pid);
         if name == "gateway" {
             usage.gateway_peak_bytes = field(&format!("/proc/{pid}/status"), "VmHWM:").unwrap_or(0);
         }

@@ -343,6 +343,9 @@ pub enum BenchLoad {
     /// GET 45, STAT 30, PUT 15, DELETE 10, of 4 KiB to 1 MiB.
     #[value(name = "mixed")]
     Mixed,
+    /// How soon a 1 GiB object begins: alone, beside 8 readers, and with 4 nodes killed (when --data names the platform).
+    #[value(name = "first-byte")]
+    FirstByte,
 }
 
 /// `config`.

@@ -15,7 +15,7 @@ use super::{Context, block_on};
 use crate::address::Operand;
 use crate::args::{AdminArgs, AdminCommand, TokenArgs, VerifyArgs};
 use crate::failure::{Failure, Outcome};
-use crate::find::{How, find};
+use crate::find::{How, find_all};
 use crate::output::{line, table};
 use crate::progress::Progress;
 use crate::store::Store;
@@ -199,30 +199,18 @@ fn scope(text: &str) -> Outcome<Scope> {
 /// # Errors
 /// Integrity when anything does not hold.
 pub fn verify(context: &Context, args: &VerifyArgs) -> Outcome {
-    let addresses = args
-        .addresses
-        .iter()
-        .map(|address| Operand::remote(address))
-        .collect::<Outcome<Vec<_>>>()?;
+    let addresses = Operand::remotes(&args.addresses)?;
     block_on(async {
         let store = Arc::new(Store::open(context, args.transfer.bandwidth_limit).await?);
         let mut tally = Tally::default();
-        let mut found = Vec::new();
-        for address in &addresses {
-            match find(
-                &store,
-                address,
-                How {
-                    recursive: args.recursive,
-                    no_glob: args.no_glob,
-                },
-            )
-            .await
-            {
-                Ok(matched) => found.extend(matched.objects),
-                Err(failure) => tally.failure(&context.output, address, failure),
-            }
-        }
+        let how = How {
+            recursive: args.recursive,
+            no_glob: args.no_glob,
+        };
+        let found = find_all(&store, &addresses, how, |address, failure| {
+            tally.failure(&context.output, address, failure);
+        })
+        .await;
         let started = Instant::now();
         let total = found.iter().map(|found| found.info.size_bytes).sum();
         let progress = Progress::new(&context.output, Some(total), found.len());

@@ -1,5 +1,7 @@
 //! `bench`: measures a running platform through this client, as a user would see it.
 
+mod first_byte;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +70,7 @@ struct Bench<'a> {
     bucket: Remote,
     payload: Arc<Vec<u8>>,
     time: Duration,
+    folder: DataFolder,
     processes: Option<Vec<(String, u32)>>,
     serial: Arc<AtomicU64>,
 }
@@ -97,18 +100,19 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
             bucket,
             payload: Arc::new(random_bytes(64 << 20)),
             time: args.time,
+            folder,
             processes,
             serial: Arc::default(),
         };
+        let idle = bench.processes.as_deref().map(proc::memory);
         let outcome = bench.all(args).await;
         bench.clean_up().await;
         let measured = outcome?;
         let failed: u64 = measured.iter().map(|measured| measured.failed).sum();
-        context
-            .output
-            .result(&serde_json::json!({ "measured": measured }), || {
-                render(&measured)
-            });
+        context.output.result(
+            &serde_json::json!({ "idle": idle, "measured": measured }),
+            || render(idle.as_ref(), &measured),
+        );
         if failed > 0 {
             return Err(Failure::new(
                 crate::failure::Exit::Partial,
@@ -122,7 +126,8 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
 
 impl Bench<'_> {
     async fn all(&self, args: &BenchArgs) -> Outcome<Vec<Measured>> {
-        const ALL: [BenchLoad; 4] = [
+        const ALL: [BenchLoad; 5] = [
+            BenchLoad::FirstByte,
             BenchLoad::Small,
             BenchLoad::Medium,
             BenchLoad::Large,
@@ -140,15 +145,16 @@ impl Bench<'_> {
                 BenchLoad::Medium => ("1 MiB", 1 << 20, 8),
                 BenchLoad::Large => ("64 MiB", 64 << 20, 4),
                 BenchLoad::Mixed => ("mixed", 0, 32),
+                BenchLoad::FirstByte => ("first byte of 1 GiB", 0, 1),
             };
             let in_flight = args.in_flight.unwrap_or(in_flight);
             self.context
                 .output
                 .note(format!("measuring {name}, {in_flight} in flight ..."));
-            if load == BenchLoad::Mixed {
-                measured.push(self.mixed(name, in_flight).await?);
-            } else {
-                measured.extend(self.put_get(name, bytes, in_flight).await?);
+            match load {
+                BenchLoad::Mixed => measured.push(self.mixed(name, in_flight).await?),
+                BenchLoad::FirstByte => measured.extend(self.first_byte().await?),
+                _ => measured.extend(self.put_get(name, bytes, in_flight).await?),
             }
         }
         Ok(measured)
@@ -456,8 +462,16 @@ impl AsyncWrite for Discard {
     }
 }
 
-fn render(measured: &[Measured]) -> String {
+fn render(idle: Option<&proc::Memory>, measured: &[Measured]) -> String {
     let none = || "-".to_owned();
+    let before = idle.map_or_else(String::new, |idle| {
+        format!(
+            "before the loads: gateway {}, largest node {}, all processes {} (PSS)\n",
+            units::size(idle.gateway_bytes),
+            units::size(idle.largest_node_bytes),
+            units::size(idle.all_bytes)
+        )
+    });
     let ms = |value: f64| format!("{value:.1}");
     let mut rows = vec![
         [
@@ -497,7 +511,7 @@ fn render(measured: &[Measured]) -> String {
         ]
     }));
     format!(
-        "{}\n(times in ms; CPU of all platform processes per GB of plaintext, and of this client beside it)",
+        "{before}{}\n(times in ms; CPU of all platform processes per GB of plaintext, and of this client beside it)",
         table(&rows, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
     )
 }

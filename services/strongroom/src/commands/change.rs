@@ -9,7 +9,7 @@ use super::{Context, block_on, get, put};
 use crate::address::{Operand, Remote};
 use crate::args::{CpArgs, GetArgs, MbArgs, MvArgs, PutArgs, RbArgs, RmArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::find::{Found, How, find};
+use crate::find::{Found, How, find, find_all};
 use crate::store::Store;
 use crate::tally::Tally;
 
@@ -183,31 +183,20 @@ fn refuse_collisions(pairs: &[(Found, Remote)]) -> Outcome {
 /// # Errors
 /// As the store says.
 pub fn rm(context: &Context, args: &RmArgs) -> Outcome {
-    let addresses = args
-        .addresses
-        .iter()
-        .map(|address| Operand::remote(address))
-        .collect::<Outcome<Vec<_>>>()?;
+    let addresses = Operand::remotes(&args.addresses)?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let mut tally = Tally::default();
-        let mut found = Vec::new();
-        for address in &addresses {
-            match find(
-                &store,
-                address,
-                How {
-                    recursive: args.recursive,
-                    no_glob: args.no_glob,
-                },
-            )
-            .await
-            {
-                Ok(matched) => found.extend(matched.objects),
-                Err(failure) if args.force && failure.exit == Exit::NotFound => {}
-                Err(failure) => tally.failure(&context.output, address, failure),
+        let how = How {
+            recursive: args.recursive,
+            no_glob: args.no_glob,
+        };
+        let found = find_all(&store, &addresses, how, |address, failure| {
+            if !args.force || failure.exit != Exit::NotFound {
+                tally.failure(&context.output, address, failure);
             }
-        }
+        })
+        .await;
         for found in found {
             let address = &found.address;
             let outcome = if args.dry_run {

@@ -263,11 +263,7 @@ pub fn cat(context: &Context, args: &CatArgs) -> Outcome {
         .range
         .as_deref()
         .map_or(Ok(ByteRange::All), parse_range)?;
-    let addresses = args
-        .addresses
-        .iter()
-        .map(|address| Operand::remote(address))
-        .collect::<Outcome<Vec<_>>>()?;
+    let addresses = Operand::remotes(&args.addresses)?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let mut tally = Tally::default();

@@ -22,11 +22,7 @@ use crate::units;
 /// # Errors
 /// As the store says.
 pub fn ls(context: &Context, args: &LsArgs) -> Outcome {
-    let addresses = args
-        .addresses
-        .iter()
-        .map(|address| Operand::remote(address))
-        .collect::<Outcome<Vec<_>>>()?;
+    let addresses = Operand::remotes(&args.addresses)?;
     block_on(async {
         let store = Store::open(context, None).await?;
         if addresses.is_empty() {
@@ -191,11 +187,7 @@ fn bucket_json(bucket: &Bucket) -> Value {
 /// # Errors
 /// As the store says.
 pub fn stat(context: &Context, args: &StatArgs) -> Outcome {
-    let addresses = args
-        .addresses
-        .iter()
-        .map(|address| Operand::remote(address))
-        .collect::<Outcome<Vec<_>>>()?;
+    let addresses = Operand::remotes(&args.addresses)?;
     block_on(async {
         let store = Store::open(context, None).await?;
         let mut tally = Tally::default();

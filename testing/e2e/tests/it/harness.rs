@@ -68,6 +68,14 @@ pub fn program() -> PathBuf {
     beside
 }
 
+/// With a short path, for sockets lie below it.
+fn short_folder() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("sr-")
+        .tempdir_in("/tmp")
+        .unwrap()
+}
+
 impl Platform {
     /// Makes an identity and a deployment and starts it.
     pub fn start() -> Self {
@@ -83,11 +91,7 @@ impl Platform {
 
     /// A deployment that does not run yet.
     pub fn stopped(options: Options) -> Self {
-        // Short, for sockets lie below it.
-        let dir = tempfile::Builder::new()
-            .prefix("sr-")
-            .tempdir_in("/tmp")
-            .unwrap();
+        let dir = short_folder();
         std::fs::write(dir.path().join("passphrase"), "correct horse battery\n").unwrap();
         let platform = Self {
             dir,
@@ -101,6 +105,30 @@ impl Platform {
             platform.path("recovery").to_str().unwrap(),
         ]);
         platform
+    }
+
+    /// A deployment from a fixture archive, which does not run yet.
+    pub fn unpacked(archive: &Path, options: Options) -> Self {
+        let dir = short_folder();
+        let status = Command::new("tar")
+            .arg("-C")
+            .arg(dir.path())
+            .arg("-xJf")
+            .arg(archive)
+            .status()
+            .unwrap();
+        assert!(status.success(), "tar: {status}");
+        std::fs::rename(
+            dir.path().join("config/passphrase"),
+            dir.path().join("passphrase"),
+        )
+        .unwrap();
+        Self {
+            dir,
+            options,
+            supervisor: None,
+            endpoint: "http://127.0.0.1:9".to_owned(),
+        }
     }
 
     /// Starts it (again) and waits until it is ready.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod concurrency;
+mod deployments;
 mod gateway_killed;
 mod harness;
 mod hostile_requests;
