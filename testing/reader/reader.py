@@ -290,7 +290,7 @@ def read_manifest(keys, cid, root, pages):
     record = decode(root, "manifest", required, ["chunks", "pages"])
     require((record["scheme"], record["block"]) == (1, BLOCK), "another scheme")
     limit = uint(record["blocks"], 16, 64) * BLOCK_PLAIN
-    size, count = uint(record["size"]), uint(record["count"], 1, 1048576)
+    size, count = uint(record["size"]), uint(record["count"], 1, 1572864)
     require(("chunks" in record) == (count <= PAGE_CHUNKS), "chunks in the root up to 1,024")
     require(("pages" in record) == (count > PAGE_CHUNKS), "pages from 1,025")
     require(byte_string(record["commitment"], 32) == keys.commitment(), "the wrong DEK")

@@ -247,7 +247,10 @@ async fn run(db: Database, keys: u32) {
         async move {
             let layout = layout(n, Profile::DATACENTRE);
             let cid = Cid::from_digest(Codec::Raw, digest(10, n));
-            let slot = db.plan_chunk(id, n, cid, layout.clone()).await.unwrap();
+            let slot = db
+                .plan_chunk(id, n, cid, layout.clone(), NOW)
+                .await
+                .unwrap();
             db.acknowledge_chunk(slot.chunk.id, layout, Vec::new(), NOW)
                 .await
                 .unwrap();

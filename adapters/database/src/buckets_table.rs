@@ -18,9 +18,7 @@ macro_rules! select {
 
 pub(crate) async fn create(c: &mut Connection, bucket: &BucketRow, m: &Mutation) -> Work<bool> {
     let nonce = spend_nonce(c, m).await?;
-    for layout in &bucket.recovery {
-        deletions::check(layout)?;
-    }
+    deletions::check_recovery(c, &bucket.recovery).await?;
     let taken = c
         .rows(
             "SELECT id, record FROM buckets WHERE id = $1 OR name = $2",
@@ -181,9 +179,7 @@ async fn release_recovery(c: &mut Connection, id: BucketId, due: u64) -> Work<()
 
 pub(crate) async fn put_key(c: &mut Connection, key: &BucketKeyRow, m: &Mutation) -> Work<bool> {
     let nonce = spend_nonce(c, m).await?;
-    for layout in &key.recovery {
-        deletions::check(layout)?;
-    }
+    deletions::check_recovery(c, &key.recovery).await?;
     c.row("SELECT id FROM buckets WHERE id = $1", args![key.bucket])
         .await?
         .ok_or(MetadataError::NotFound("bucket"))?;

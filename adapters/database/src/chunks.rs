@@ -3,11 +3,12 @@
 //! A chunk is held by the slot of the upload that brought it, then by each version that it is part of.
 
 use domain::{Cid, TimestampMs, VersionId};
-use objects::layout::{ChunkLayout, NodeSlot};
-use objects::metadata::{ChunkRow, MetadataError, PendingShard};
+use objects::layout::{ChunkLayout, NodeSlot, ShardPlace};
+use objects::metadata::{ChunkRow, MetadataError, PendingShard, Placement};
 
-use crate::connection::{Connection, Row, Work, args, locked};
+use crate::connection::{Connection, Row, Work, args, damaged, locked};
 use crate::deletions;
+use crate::shard_index::{self, Holder};
 
 /// What a chunk's row says its bytes are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,8 @@ pub(crate) async fn insert(
     pending: &[u8],
     acknowledged: bool,
 ) -> Work<i64> {
-    c.insert(
+    let id = c
+        .insert(
         "INSERT INTO chunks (kind, cid, layout, shards, cid_prefix, stored_bytes, pending, pending_count, \
          acknowledged, refs) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING id",
         args![
@@ -49,7 +51,9 @@ pub(crate) async fn insert(
             acknowledged,
         ],
     )
-    .await
+    .await?;
+    shard_index::insert(c, id, layout).await?;
+    Ok(id)
 }
 
 /// Reads a chunk from four columns: id, cid, layout, pending.
@@ -151,12 +155,13 @@ pub(crate) async fn acknowledge(
     deletions::check(layout)?;
     let pending = pending_list(pending.to_vec(), layout);
     let planned = lock(c, chunk).await?;
+    same_shards(&planned.layout, layout)?;
     let due = TimestampMs(now.0.saturating_add(grace_ms));
     if planned.acknowledged {
         // A repeat, or a second upload of the same ciphertext whose shards went elsewhere: what was acknowledged first
         // stays, and the other places are cleared.
         let extra = deletions::superseded(layout, &planned.layout);
-        return deletions::insert(c, planned.cid, layout, extra, due).await;
+        return deletions::insert(c, planned.cid, Some(chunk), layout, extra, due).await;
     }
     c.execute(
         "UPDATE chunks SET layout = $2, shards = $3, stored_bytes = $4, pending = $5, pending_count = $6, \
@@ -172,7 +177,56 @@ pub(crate) async fn acknowledge(
     )
     .await?;
     let gone = deletions::superseded(&planned.layout, layout);
-    deletions::insert(c, planned.cid, &planned.layout, gone, due).await
+    deletions::insert(c, planned.cid, Some(chunk), &planned.layout, gone, due).await
+}
+
+/// A chunk's shards may move, but they stay the same: it is found by them.
+fn same_shards(planned: &ChunkLayout, layout: &ChunkLayout) -> Work<()> {
+    let cids = |layout: &ChunkLayout| -> Vec<Cid> {
+        layout.shards.iter().map(|place| place.cid).collect()
+    };
+    if planned.profile == layout.profile && cids(planned) == cids(layout) {
+        Ok(())
+    } else {
+        Err(damaged("layout record", "other shards than were planned"))
+    }
+}
+
+/// See [`objects::metadata::Metadata::substitute_node`].
+pub(crate) async fn substitute(
+    c: &mut Connection,
+    chunk: i64,
+    index: u8,
+    node: NodeSlot,
+    due: TimestampMs,
+) -> Work<()> {
+    let Held {
+        cid,
+        layout: before,
+        pending,
+        acknowledged,
+        ..
+    } = lock(c, chunk).await?;
+    let mut layout = before.clone();
+    let place = layout
+        .shards
+        .get_mut(usize::from(index))
+        .ok_or(MetadataError::NotFound("shard"))?;
+    if place.node == node || (acknowledged && !pending.contains(&index)) {
+        return Ok(());
+    }
+    if before.shards.iter().any(|other| other.node == node) {
+        return Err(MetadataError::Exists("a shard of this chunk on the node").into());
+    }
+    place.node = node;
+    let place = *place;
+    shard_index::refuse_if_being_deleted(c, None, &[place]).await?;
+    c.execute(
+        "UPDATE chunks SET layout = $2 WHERE id = $1",
+        args![chunk, layout.encode()],
+    )
+    .await?;
+    deletions::insert(c, cid, Some(chunk), &before, vec![index], due).await
 }
 
 /// See [`objects::metadata::Metadata::pending_shards`].
@@ -251,12 +305,12 @@ pub(crate) async fn landed(c: &mut Connection, chunk: i64, index: u8, node: Node
     let at_once = TimestampMs(0);
     if !pending.contains(&index) {
         // It had landed already; a second copy elsewhere is one too many.
-        return deletions::insert(c, cid, &layout, other_place, at_once).await;
+        return deletions::insert(c, cid, Some(chunk), &layout, other_place, at_once).await;
     }
-    deletions::refuse_if_being_deleted(c, cid, Some(&[place])).await?;
+    shard_index::refuse_if_being_deleted(c, None, &[place]).await?;
     pending.retain(|&other| other != index);
     set_pending(c, chunk, &layout, &pending, -1).await?;
-    deletions::insert(c, cid, &before, other_place, at_once).await
+    deletions::insert(c, cid, Some(chunk), &before, other_place, at_once).await
 }
 
 /// See [`objects::metadata::Metadata::shard_lost`].
@@ -272,6 +326,24 @@ pub(crate) async fn lost(c: &mut Connection, chunk: i64, index: u8) -> Work<()> 
     pending.push(index);
     let pending = pending_list(pending, &locked.layout);
     set_pending(c, chunk, &locked.layout, &pending, 1).await
+}
+
+/// See [`objects::metadata::Metadata::shards_lost_on`].
+pub(crate) async fn lost_on(c: &mut Connection, node: NodeSlot, shards: &[Cid]) -> Work<Vec<bool>> {
+    let mut held = Vec::with_capacity(shards.len());
+    for &cid in shards {
+        let holders = shard_index::holders_of(c, &ShardPlace { node, cid }).await?;
+        held.push(!holders.is_empty());
+        for holder in holders {
+            match holder {
+                Holder::Chunk(chunk, index) => lost(c, chunk, index).await?,
+                Holder::Recovery(id, index) => {
+                    deletions::set_recovery_pending(c, id, index, true).await?;
+                }
+            }
+        }
+    }
+    Ok(held)
 }
 
 /// Chunks `from..from + limit` of a version.
@@ -291,6 +363,22 @@ pub(crate) async fn of_version(
     .iter()
     .map(|row| chunk_row(row, 0))
     .collect()
+}
+
+/// See [`objects::metadata::Metadata::placement`].
+pub(crate) async fn placement(c: &mut Connection, version: VersionId) -> Work<Placement> {
+    let row = c
+        .one(
+            "SELECT CAST(COALESCE(SUM(k.shards), 0) AS BIGINT), CAST(COALESCE(SUM(k.pending_count), 0) AS BIGINT) \
+             FROM versions v JOIN version_chunks vc ON vc.sequence = v.sequence \
+             JOIN chunks k ON k.id = vc.chunk WHERE v.version = $1",
+            args![version],
+        )
+        .await?;
+    Ok(Placement {
+        total_shards: row.number(0)?,
+        pending_shards: row.number(1)?,
+    })
 }
 
 /// Chunk `n` of a version.

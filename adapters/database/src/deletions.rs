@@ -1,14 +1,16 @@
 //! Deletion intents: what a last reference leaves behind, and what became of it.
 //!
-//! Shards are named by their content, so the very same shard can become wanted again while a deletion of it waits. Two
-//! rules keep it alive: a deletion never hands out a shard that a live chunk keeps on the same node, and what would bring
-//! the content back to a node is refused until the deletion is done ([`refuse_if_being_deleted`]).
+//! Shards are named by their content, so the very same shard can become wanted again while a deletion of it waits, by
+//! the same chunk or by another that has it in common. Two rules keep it alive: a deletion never hands out a shard that
+//! any live chunk keeps on the same node, and what would bring the content back to a node is refused until the deletion is
+//! done ([`crate::shard_index::refuse_if_being_deleted`]).
 
 use domain::{Cid, TimestampMs};
 use objects::layout::{ChunkLayout, ShardPlace};
-use objects::metadata::{Deletion, MetadataError};
+use objects::metadata::{Deletion, PendingRecovery, RecoveryRecord};
 
-use crate::connection::{Connection, Failure, Row, Script, Work, args, damaged, script};
+use crate::connection::{Connection, Failure, Row, Script, Work, args, damaged, locked, script};
+use crate::{chunks, shard_index};
 
 /// All shard indices: a prefix of this, as long as a chunk has shards, is "all of them".
 pub(crate) fn all_indices() -> Vec<u8> {
@@ -36,14 +38,19 @@ pub(crate) const RELEASE_RECOVERY: Script = script![
 
 /// Who a recovery record belongs to.
 pub(crate) enum Owner {
+    /// The sealed session of a gateway's start: kept for ever.
+    Session(u64),
     Bucket(domain::BucketId),
     BucketKey(domain::BucketId, domain::BucketKeyId),
     Version(domain::VersionId),
 }
 
 impl Owner {
+    const SESSION: u8 = 3;
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
+            Self::Session(epoch) => [&[Self::SESSION], epoch.to_be_bytes().as_slice()].concat(),
             Self::Bucket(id) => [&[0], id.0.as_slice()].concat(),
             Self::BucketKey(bucket, id) => [&[1], bucket.0.as_slice(), id.0.as_slice()].concat(),
             Self::Version(id) => [&[2], id.0.as_slice()].concat(),
@@ -54,16 +61,18 @@ impl Owner {
 pub(crate) async fn insert_recovery(
     c: &mut Connection,
     owner: &Owner,
-    layouts: &[ChunkLayout],
+    records: &[RecoveryRecord],
 ) -> Work<()> {
-    for layout in layouts {
+    for record in records {
+        let layout = &record.layout;
+        let pending = chunks::pending_list(record.pending.clone(), layout);
         // Copies: the record's CID is that of each shard.
         let Some(first) = layout.shards.first() else {
             continue;
         };
         c.execute(
-            "INSERT INTO recovery (owner, cid, layout, shards, cid_prefix, stored_bytes) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO recovery (owner, cid, layout, shards, cid_prefix, stored_bytes, pending, pending_count) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             args![
                 owner.bytes(),
                 first.cid,
@@ -71,6 +80,8 @@ pub(crate) async fn insert_recovery(
                 layout.shards.len(),
                 cid_prefix(&first.cid),
                 stored_bytes(layout),
+                &pending,
+                pending.len(),
             ],
         )
         .await?;
@@ -78,21 +89,121 @@ pub(crate) async fn insert_recovery(
     Ok(())
 }
 
-pub(crate) async fn recovery(c: &mut Connection, owner: &Owner) -> Work<Vec<ChunkLayout>> {
+pub(crate) async fn recovery(c: &mut Connection, owner: &Owner) -> Work<Vec<RecoveryRecord>> {
     c.rows(
-        "SELECT layout FROM recovery WHERE owner = $1 ORDER BY id",
+        "SELECT layout, pending FROM recovery WHERE owner = $1 ORDER BY id",
         args![owner.bytes()],
     )
     .await?
     .iter()
-    .map(|row| row.layout(0))
+    .map(|row| {
+        Ok(RecoveryRecord {
+            layout: row.layout(0)?,
+            pending: row.bytes(1)?,
+        })
+    })
     .collect()
 }
 
-/// Intends the deletion of some shards of a layout.
+/// Checks recovery records before anything of their owner is written: whole, and not given up as nobody's meanwhile.
+pub(crate) async fn check_recovery(c: &mut Connection, records: &[RecoveryRecord]) -> Work<()> {
+    for record in records {
+        check(&record.layout)?;
+        shard_index::refuse_if_being_deleted(c, None, &record.layout.shards).await?;
+    }
+    Ok(())
+}
+
+/// See [`objects::metadata::Metadata::put_session`].
+pub(crate) async fn put_session(
+    c: &mut Connection,
+    epoch: u64,
+    record: &RecoveryRecord,
+) -> Work<()> {
+    let records = std::slice::from_ref(record);
+    check_recovery(c, records).await?;
+    insert_recovery(c, &Owner::Session(epoch), records).await
+}
+
+/// See [`objects::metadata::Metadata::pending_recovery`].
+pub(crate) async fn pending_recovery(
+    c: &mut Connection,
+    after: i64,
+    limit: usize,
+) -> Work<Vec<PendingRecovery>> {
+    c.rows(
+        "SELECT id, cid, layout, pending, owner FROM recovery \
+         WHERE pending_count > 0 AND id > $1 ORDER BY id LIMIT $2",
+        args![after, limit],
+    )
+    .await?
+    .iter()
+    .map(|row| {
+        Ok(PendingRecovery {
+            record: chunks::chunk_row(row, 0)?,
+            session: row.bytes(4)?.first() == Some(&Owner::SESSION),
+        })
+    })
+    .collect()
+}
+
+/// Sets or clears that copy `index` of a recovery record is pending; a record that is gone by now is left alone.
+pub(crate) async fn set_recovery_pending(
+    c: &mut Connection,
+    id: i64,
+    index: u8,
+    is_pending: bool,
+) -> Work<()> {
+    let row = c
+        .row(
+            locked!("SELECT layout, pending FROM recovery WHERE id = $1"),
+            args![id],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Ok(());
+    };
+    let mut pending = row.bytes(1)?;
+    if is_pending == pending.contains(&index) {
+        return Ok(());
+    }
+    if is_pending {
+        pending.push(index);
+    } else {
+        pending.retain(|&other| other != index);
+    }
+    let pending = chunks::pending_list(pending, &row.layout(0)?);
+    c.execute(
+        "UPDATE recovery SET pending = $2, pending_count = $3 WHERE id = $1",
+        args![id, &pending, pending.len()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// See [`objects::metadata::Metadata::disown`].
+pub(crate) async fn disown(
+    c: &mut Connection,
+    layouts: &[ChunkLayout],
+    now: TimestampMs,
+) -> Work<()> {
+    layouts.iter().try_for_each(check)?;
+    for layout in layouts {
+        let Some(first) = layout.shards.first() else {
+            continue;
+        };
+        let live = shard_index::live_places(c, &[first.cid]).await?;
+        let remaining = indices(layout, |place| !live.contains(place));
+        insert(c, first.cid, None, layout, remaining, now).await?;
+    }
+    Ok(())
+}
+
+/// Intends the deletion of some shards of a layout; `chunk` is needed to find those of chunks with k > 1.
 pub(crate) async fn insert(
     c: &mut Connection,
-    chunk: Cid,
+    cid: Cid,
+    chunk: Option<i64>,
     layout: &ChunkLayout,
     remaining: Vec<u8>,
     due: TimestampMs,
@@ -101,8 +212,16 @@ pub(crate) async fn insert(
         return Ok(());
     }
     c.execute(
-        "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) VALUES ($1, $2, $3, $4, $5)",
-        args![chunk, layout.encode(), cid_prefix(&chunk), remaining, due],
+        "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms, chunk) \
+         VALUES ($1, $2, $3, $4, $5, CASE WHEN $6 = 0 THEN NULL ELSE $6 END)",
+        args![
+            cid,
+            layout.encode(),
+            cid_prefix(&cid),
+            remaining,
+            due,
+            chunk.unwrap_or(0)
+        ],
     )
     .await?;
     Ok(())
@@ -113,7 +232,7 @@ pub(crate) fn superseded(old: &ChunkLayout, new: &ChunkLayout) -> Vec<u8> {
     indices(old, |place| !new.shards.contains(place))
 }
 
-fn indices(layout: &ChunkLayout, wanted: impl Fn(&ShardPlace) -> bool) -> Vec<u8> {
+pub(crate) fn indices(layout: &ChunkLayout, wanted: impl Fn(&ShardPlace) -> bool) -> Vec<u8> {
     (0..=u8::MAX)
         .zip(&layout.shards)
         .filter(|(_, place)| wanted(place))
@@ -121,42 +240,11 @@ fn indices(layout: &ChunkLayout, wanted: impl Fn(&ShardPlace) -> bool) -> Vec<u8
         .collect()
 }
 
-fn place(layout: &ChunkLayout, index: u8) -> Option<&ShardPlace> {
+pub(crate) fn place(layout: &ChunkLayout, index: u8) -> Option<&ShardPlace> {
     layout.shards.get(usize::from(index))
 }
 
-/// Refuses content whose deletion is not confirmed: its shards may be gone a moment after they were written.
-///
-/// `places` narrows it to shards on certain nodes, for content that is live elsewhere.
-///
-/// # Errors
-/// [`MetadataError::BeingDeleted`].
-pub(crate) async fn refuse_if_being_deleted(
-    c: &mut Connection,
-    chunk: Cid,
-    places: Option<&[ShardPlace]>,
-) -> Work<()> {
-    let waiting = c
-        .rows(
-            "SELECT id, cid, layout, remaining FROM deletions WHERE cid_prefix = $1",
-            args![cid_prefix(&chunk)],
-        )
-        .await?;
-    for row in &waiting {
-        let deletion = deletion(row)?;
-        let meets = |index: &u8| {
-            places.is_none_or(|places| {
-                place(&deletion.layout, *index).is_some_and(|place| places.contains(place))
-            })
-        };
-        if deletion.chunk == chunk && deletion.remaining.iter().any(meets) {
-            return Err(MetadataError::BeingDeleted.into());
-        }
-    }
-    Ok(())
-}
-
-fn deletion(row: &Row) -> Work<Deletion> {
+pub(crate) fn deletion(row: &Row) -> Work<Deletion> {
     Ok(Deletion {
         id: row.int(0)?,
         chunk: row.cid(1)?,
@@ -177,7 +265,12 @@ pub(crate) async fn due(c: &mut Connection, now: TimestampMs, limit: usize) -> W
     let mut deletions = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut deletion = deletion(row)?;
-        let kept = live_places(c, &deletion.chunk).await?;
+        let shards: Vec<Cid> = deletion
+            .remaining
+            .iter()
+            .filter_map(|&index| place(&deletion.layout, index).map(|place| place.cid))
+            .collect();
+        let kept = shard_index::live_places(c, &shards).await?;
         deletion.remaining.retain(|&index| {
             place(&deletion.layout, index).is_some_and(|place| !kept.contains(place))
         });
@@ -187,22 +280,6 @@ pub(crate) async fn due(c: &mut Connection, now: TimestampMs, limit: usize) -> W
     Ok(deletions)
 }
 
-/// Where live chunks and recovery records keep shards of the same chunk.
-async fn live_places(c: &mut Connection, chunk: &Cid) -> Work<Vec<ShardPlace>> {
-    let rows = c
-        .rows(
-            "SELECT layout FROM chunks WHERE cid_prefix = $1 \
-             UNION ALL SELECT layout FROM recovery WHERE cid_prefix = $1",
-            args![cid_prefix(chunk)],
-        )
-        .await?;
-    let mut places = Vec::new();
-    for row in &rows {
-        places.extend(row.layout(0)?.shards);
-    }
-    Ok(places)
-}
-
 pub(crate) async fn progress(
     c: &mut Connection,
     id: i64,
@@ -210,8 +287,19 @@ pub(crate) async fn progress(
     retry_at: TimestampMs,
 ) -> Work<()> {
     if remaining.is_empty() {
+        let row = c
+            .row(
+                "SELECT chunk, layout FROM deletions WHERE id = $1",
+                args![id],
+            )
+            .await?;
         c.execute("DELETE FROM deletions WHERE id = $1", args![id])
             .await?;
+        if let Some(row) = row
+            && let Some(chunk) = row.maybe_int(0)?
+        {
+            shard_index::forget(c, chunk, &row.layout(1)?).await?;
+        }
     } else {
         c.execute(
             "UPDATE deletions SET remaining = $2, due_ms = $3 WHERE id = $1",
@@ -226,23 +314,7 @@ pub(crate) async fn progress(
 pub(crate) async fn referenced(c: &mut Connection, cids: &[Cid]) -> Work<Vec<bool>> {
     let mut answers = Vec::with_capacity(cids.len());
     for cid in cids {
-        let rows = c
-            .rows(
-                "SELECT layout FROM chunks WHERE cid_prefix = $1 \
-                 UNION ALL SELECT layout FROM recovery WHERE cid_prefix = $1 \
-                 UNION ALL SELECT layout FROM deletions WHERE cid_prefix = $1",
-                args![cid_prefix(cid)],
-            )
-            .await?;
-        let mut found = false;
-        for row in &rows {
-            found |= row
-                .layout(0)?
-                .shards
-                .iter()
-                .any(|place| place.cid.digest() == cid.digest());
-        }
-        answers.push(found);
+        answers.push(shard_index::referenced(c, *cid).await?);
     }
     Ok(answers)
 }

@@ -17,6 +17,8 @@ mod migrations;
 mod nodes;
 mod nonces;
 mod postgres;
+mod releases;
+mod shard_index;
 mod small;
 mod space;
 mod sqlite;

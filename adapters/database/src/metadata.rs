@@ -8,15 +8,16 @@ use domain::{
 use objects::layout::{ChunkLayout, NodeSlot};
 use objects::metadata::{
     BucketKeyRow, BucketRow, ChunkRow, Committed, CompleteUpload, CopyVersion, Deletion, ListPage,
-    ListQuery, Metadata, MetadataError, MetadataResult, Mutation, NodeRow, PendingShard, PutSmall,
-    PutTombstone, SlotRow, Space, UploadRow, VersionRow,
+    ListQuery, Metadata, MetadataError, MetadataResult, Mutation, NodeRow, PendingRecovery,
+    PendingShard, Placement, PutSmall, PutTombstone, RecoveryRecord, SlotRow, Space, StagedPage,
+    UploadRow, VersionRow,
 };
 
 use crate::connection::{Connection, Handle};
 use crate::sqlite::Running;
 use crate::{
-    Backend, Database, buckets_table, chunks, deletions, listing, nodes, nonces, postgres, small,
-    space, uploads, version_rows, versions,
+    Backend, Database, buckets_table, chunks, deletions, listing, nodes, nonces, postgres,
+    releases, small, space, uploads, version_rows, versions,
 };
 
 impl Database {
@@ -171,16 +172,112 @@ impl Metadata for Database {
         n: u32,
         cid: Cid,
         layout: ChunkLayout,
+        now: TimestampMs,
     ) -> MetadataResult<SlotRow> {
         mutate!(
             self,
-            (upload, n, cid, layout),
+            (upload, n, cid, layout, now),
             uploads::plan,
             *upload,
             *n,
             *cid,
-            layout
+            layout,
+            *now
         )
+    }
+
+    async fn substitute_node(
+        &self,
+        chunk: i64,
+        index: u8,
+        node: NodeSlot,
+        clear_at: TimestampMs,
+    ) -> MetadataResult<()> {
+        mutate!(
+            self,
+            (chunk, index, node, clear_at),
+            chunks::substitute,
+            *chunk,
+            *index,
+            *node,
+            *clear_at
+        )
+    }
+
+    async fn stage_page(
+        &self,
+        upload: UploadId,
+        page: StagedPage,
+        now: TimestampMs,
+    ) -> MetadataResult<()> {
+        mutate!(
+            self,
+            (upload, page, now),
+            uploads::stage_page,
+            *upload,
+            page,
+            *now
+        )
+    }
+
+    async fn staged_page(
+        &self,
+        upload: UploadId,
+        number: u32,
+    ) -> MetadataResult<Option<StagedPage>> {
+        read!(self, uploads::staged_page, upload, number)
+    }
+
+    async fn put_session(&self, epoch: u64, record: RecoveryRecord) -> MetadataResult<()> {
+        mutate!(
+            self,
+            (epoch, record),
+            deletions::put_session,
+            *epoch,
+            record
+        )
+    }
+
+    async fn pending_recovery(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> MetadataResult<Vec<PendingRecovery>> {
+        read!(self, deletions::pending_recovery, after, limit)
+    }
+
+    async fn recovery_landed(&self, id: i64, index: u8) -> MetadataResult<()> {
+        mutate!(
+            self,
+            (id, index),
+            deletions::set_recovery_pending,
+            *id,
+            *index,
+            false
+        )
+    }
+
+    async fn recovery_lost(&self, id: i64, index: u8) -> MetadataResult<()> {
+        mutate!(
+            self,
+            (id, index),
+            deletions::set_recovery_pending,
+            *id,
+            *index,
+            true
+        )
+    }
+
+    async fn shards_lost_on(&self, node: NodeSlot, shards: Vec<Cid>) -> MetadataResult<Vec<bool>> {
+        mutate!(self, (node, shards), chunks::lost_on, *node, shards)
+    }
+
+    async fn disown(&self, records: Vec<ChunkLayout>, now: TimestampMs) -> MetadataResult<()> {
+        mutate!(self, (records, now), deletions::disown, records, *now)
+    }
+
+    async fn release_due(&self, now: TimestampMs, limit: usize) -> MetadataResult<u64> {
+        mutate!(self, (now, limit), releases::release_due, *now, *limit)
     }
 
     async fn acknowledge_chunk(
@@ -325,6 +422,10 @@ impl Metadata for Database {
         read!(self, chunks::of_version, version, from, limit)
     }
 
+    async fn placement(&self, version: VersionId) -> MetadataResult<Placement> {
+        read!(self, chunks::placement, version)
+    }
+
     async fn manifest_page(
         &self,
         version: VersionId,
@@ -381,8 +482,10 @@ impl Metadata for Database {
     }
 
     async fn expire_nonces(&self, now: TimestampMs) -> MetadataResult<u64> {
-        mutate!(self, (now), uploads::forget_completed, *now)?;
-        mutate!(self, (now), nonces::expire_nonces, *now)
+        let uploads = mutate!(self, (now), uploads::forget_completed, *now)?;
+        let versions = mutate!(self, (now), releases::forget_past, *now)?;
+        let nonces = mutate!(self, (now), nonces::expire_nonces, *now)?;
+        Ok(uploads + versions + nonces)
     }
 
     async fn space(&self) -> MetadataResult<Space> {

@@ -24,18 +24,32 @@ fn migrator(steps: &[(i64, &'static str, &'static str)]) -> Migrator {
 
 /// SQLite's schema.
 pub(crate) fn sqlite() -> Migrator {
-    migrator(&[(
-        1,
-        "index",
-        include_str!("../migrations/sqlite/0001_index.sql"),
-    )])
+    migrator(&[
+        (
+            1,
+            "index",
+            include_str!("../migrations/sqlite/0001_index.sql"),
+        ),
+        (
+            2,
+            "sharing and releases",
+            include_str!("../migrations/sqlite/0002_sharing_and_releases.sql"),
+        ),
+    ])
 }
 
 /// PostgreSQL's schema.
 pub(crate) fn postgres() -> Migrator {
-    migrator(&[(
-        1,
-        "index",
-        include_str!("../migrations/postgres/0001_index.sql"),
-    )])
+    migrator(&[
+        (
+            1,
+            "index",
+            include_str!("../migrations/postgres/0001_index.sql"),
+        ),
+        (
+            2,
+            "sharing and releases",
+            include_str!("../migrations/postgres/0002_sharing_and_releases.sql"),
+        ),
+    ])
 }

@@ -4,16 +4,18 @@ use domain::{TimestampMs, VersionId};
 use objects::metadata::{Committed, Mutation, PutSmall, VersionKind};
 
 use crate::chunks::{self, Kind};
-use crate::connection::{Connection, Script, Value, Work, args, script};
-use crate::deletions;
+use crate::connection::{Connection, Script, Value, Work, args, damaged, script};
 use crate::nonces::spend_nonce;
-use crate::versions::{Checked, Head, Insert, check, due, insert, lift_tombstone, point, release};
+use crate::releases::put_off;
+use crate::versions::{Checked, Head, Insert, check, due, insert, lift_tombstone, point};
+use crate::{deletions, shard_index};
 
 /// What the fast path of [`put_small`] needs to know, in one query: whether the bucket is there, how much else is in the
 /// way, and the key's present version.
 const GLANCE: &str = "SELECT (SELECT COUNT(*) FROM buckets WHERE id = $1), \
     (SELECT COUNT(*) FROM nonces WHERE expires_ms = $3 AND principal = $4 AND nonce = $5) \
     + (SELECT COUNT(*) FROM versions WHERE version = $6) \
+    + (SELECT COUNT(*) FROM past_versions WHERE version = $6) \
     + (SELECT COUNT(*) FROM tombstones WHERE bucket = $1 AND key = $2) \
     + (SELECT COUNT(*) FROM chunks WHERE cid_prefix = $7) \
     + (SELECT COUNT(*) FROM deletions WHERE cid_prefix = $7), \
@@ -118,7 +120,7 @@ async fn put_fast(
     let sequence = match &head {
         Some(head) => {
             let sequence = c.script_insert(PUT_OVER, arguments).await?;
-            release(c, head.sequence, head.version, due).await?;
+            put_off(c, head.sequence, due).await?;
             sequence
         }
         None => {
@@ -144,6 +146,12 @@ pub(crate) async fn put_small(
     grace_ms: u64,
 ) -> Work<Committed> {
     deletions::check(&put.layout)?;
+    if put.layout.profile.data() != 1 {
+        return Err(damaged(
+            "layout record",
+            "a small record that is not copies",
+        ));
+    }
     let due = due(m, grace_ms);
     if let Some(committed) = put_fast(c, put, m, due).await? {
         return Ok(committed);
@@ -154,17 +162,20 @@ pub(crate) async fn put_small(
             // The repeat wrote the record again, perhaps to other nodes.
             let stored = chunks::one_of_version(c, put.version.version, 0).await?;
             nonce.write(c).await?;
-            if let Some(stored) = stored {
-                let extra = deletions::superseded(&put.layout, &stored.layout);
-                deletions::insert(c, put.record_cid, &put.layout, extra, due).await?;
-            }
+            let extra = match stored {
+                Some(stored) => deletions::superseded(&put.layout, &stored.layout),
+                // What it repeats is gone, so nothing of it is wanted.
+                None => deletions::indices(&put.layout, |_| true),
+            };
+            deletions::insert(c, put.record_cid, None, &put.layout, extra, due).await?;
             return Ok(committed);
         }
         Checked::Fresh(before) => before,
     };
     let held = chunks::find(c, put.record_cid).await?;
     if held.is_none() {
-        deletions::refuse_if_being_deleted(c, put.record_cid, None).await?;
+        let (cid, places) = (put.record_cid, &put.layout.shards);
+        shard_index::refuse_if_being_deleted(c, Some(cid), places).await?;
     }
     nonce.write(c).await?;
     let replaced = before.as_ref().map(|head| head.version);
@@ -183,7 +194,7 @@ pub(crate) async fn put_small(
         Some(held) => {
             chunks::hold(c, held.id).await?;
             let extra = deletions::superseded(&put.layout, &held.layout);
-            deletions::insert(c, put.record_cid, &put.layout, extra, due).await?;
+            deletions::insert(c, put.record_cid, None, &put.layout, extra, due).await?;
             (held.id, held.pending.len())
         }
         None => {

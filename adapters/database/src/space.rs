@@ -14,7 +14,7 @@ const SUMS: &str = "SELECT \
     (SELECT COUNT(*) FROM uploads WHERE completed IS NULL), \
     (SELECT CAST(COALESCE(SUM(pending_count), 0) AS BIGINT) FROM chunks \
      WHERE pending_count > 0 AND acknowledged = 1), \
-    (SELECT COUNT(*) FROM deletions), \
+    (SELECT COUNT(*) FROM deletions) + (SELECT COUNT(*) FROM releases), \
     (SELECT CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) FROM recovery)";
 
 pub(crate) async fn sums(c: &mut Connection) -> Work<Space> {

@@ -3,19 +3,24 @@
 use domain::{BucketId, Cid, Principal, TimestampMs, UploadId, VersionId};
 use objects::layout::ChunkLayout;
 use objects::metadata::{
-    ChunkRow, Committed, CompleteUpload, MetadataError, Mutation, SlotRow, UploadRow, VersionKind,
+    ChunkRow, Committed, CompleteUpload, MetadataError, Mutation, SlotRow, StagedPage, UploadRow,
+    VersionKind,
 };
 
 use crate::chunks::{self, Kind};
-use crate::connection::{Connection, Row, Work, args, locked, script};
-use crate::deletions;
+use crate::connection::{Connection, Row, Work, args, damaged, locked, script};
 use crate::nonces::spend_nonce;
 use crate::versions::{self, Commit};
+use crate::{deletions, shard_index};
 
 /// Slots that are read at once while an upload is completed.
 const SLOTS_AT_ONCE: usize = 4_096;
 /// Completed uploads answer repeats of their completion for this long.
 const COMPLETED_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// An upload's last use is noted to this: not with every chunk.
+const TOUCHED_EVERY_MS: u64 = 10_000;
+/// Staged pages of which the choices are read at once (32 KiB each).
+const PAGES_AT_ONCE: usize = 64;
 
 macro_rules! select {
     ($rest:literal) => {
@@ -47,7 +52,8 @@ pub(crate) async fn create(c: &mut Connection, upload: &UploadRow, m: &Mutation)
     }
     nonce.write(c).await?;
     c.execute(
-        "INSERT INTO uploads (id, bucket, key, principal, created_ms) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO uploads (id, bucket, key, principal, created_ms, touched_ms) \
+         VALUES ($1, $2, $3, $4, $5, $5)",
         args![
             upload.id,
             upload.bucket,
@@ -88,8 +94,8 @@ pub(crate) async fn stale(
     limit: usize,
 ) -> Work<Vec<UploadId>> {
     c.rows(
-        "SELECT id FROM uploads WHERE completed IS NULL AND created_ms < $1 \
-         ORDER BY created_ms, id LIMIT $2",
+        "SELECT id FROM uploads WHERE completed IS NULL AND touched_ms < $1 \
+         ORDER BY touched_ms, id LIMIT $2",
         args![before, limit],
     )
     .await?
@@ -102,6 +108,7 @@ pub(crate) async fn stale(
 struct Locked {
     bucket: BucketId,
     key: domain::ObjectKey,
+    touched: TimestampMs,
     completed: Option<Completed>,
 }
 
@@ -115,7 +122,7 @@ async fn lock(c: &mut Connection, id: UploadId) -> Work<Locked> {
     let row = c
         .row(
             locked!(
-                "SELECT bucket, key, completed, sequence, replaced, entry_hash FROM uploads WHERE id = $1"
+                "SELECT bucket, key, completed, sequence, replaced, entry_hash, touched_ms FROM uploads WHERE id = $1"
             ),
             args![id],
         )
@@ -132,6 +139,7 @@ async fn lock(c: &mut Connection, id: UploadId) -> Work<Locked> {
     Ok(Locked {
         bucket: BucketId(row.array(0)?),
         key: row.key(1)?,
+        touched: row.time(6)?,
         completed,
     })
 }
@@ -151,9 +159,11 @@ pub(crate) async fn plan(
     n: u32,
     cid: Cid,
     layout: &ChunkLayout,
+    now: TimestampMs,
 ) -> Work<SlotRow> {
     deletions::check(layout)?;
-    if lock(c, upload).await?.completed.is_some() {
+    let open = lock(c, upload).await?;
+    if open.completed.is_some() {
         return Err(MetadataError::NotFound("upload").into());
     }
     let known = c
@@ -168,6 +178,10 @@ pub(crate) async fn plan(
         return slot_row(&row);
     }
     let held = chunks::find(c, cid).await?;
+    if held.is_none() {
+        shard_index::refuse_if_being_deleted(c, Some(cid), &layout.shards).await?;
+    }
+    touch(c, upload, open.touched, now).await?;
     let (chunk, acknowledged) = match held {
         Some(held) => {
             chunks::hold(c, held.id).await?;
@@ -175,7 +189,6 @@ pub(crate) async fn plan(
             (held.into_row(), acknowledged)
         }
         None => {
-            deletions::refuse_if_being_deleted(c, cid, None).await?;
             let pending = chunks::pending_list(deletions::all_indices(), layout);
             let id = chunks::insert(c, Kind::Chunk, cid, layout, &pending, false).await?;
             let layout = layout.clone();
@@ -198,6 +211,84 @@ pub(crate) async fn plan(
         chunk,
         acknowledged,
     })
+}
+
+/// Notes that something arrived for an upload.
+async fn touch(
+    c: &mut Connection,
+    id: UploadId,
+    touched: TimestampMs,
+    now: TimestampMs,
+) -> Work<()> {
+    if now.0 < touched.0.saturating_add(TOUCHED_EVERY_MS) {
+        return Ok(());
+    }
+    c.execute(
+        "UPDATE uploads SET touched_ms = $2 WHERE id = $1",
+        args![id, now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// See [`objects::metadata::Metadata::stage_page`].
+pub(crate) async fn stage_page(
+    c: &mut Connection,
+    upload: UploadId,
+    page: &StagedPage,
+    now: TimestampMs,
+) -> Work<()> {
+    let open = lock(c, upload).await?;
+    if open.completed.is_some() {
+        return Err(MetadataError::NotFound("upload").into());
+    }
+    touch(c, upload, open.touched, now).await?;
+    let choices: Vec<u8> = page
+        .chunks
+        .iter()
+        .flat_map(|cid| cid.digest().iter().copied())
+        .collect();
+    c.execute(
+        "INSERT INTO upload_pages (upload, page, cid, choices, bytes) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (upload, page) DO UPDATE SET cid = excluded.cid, choices = excluded.choices, \
+         bytes = excluded.bytes",
+        args![upload, page.number, page.cid, choices, &page.bytes],
+    )
+    .await?;
+    Ok(())
+}
+
+/// See [`objects::metadata::Metadata::staged_page`].
+pub(crate) async fn staged_page(
+    c: &mut Connection,
+    upload: UploadId,
+    number: u32,
+) -> Work<Option<StagedPage>> {
+    c.row(
+        "SELECT cid, choices, bytes FROM upload_pages WHERE upload = $1 AND page = $2",
+        args![upload, number],
+    )
+    .await?
+    .map(|row| {
+        Ok(StagedPage {
+            number,
+            cid: row.cid(0)?,
+            chunks: chosen_chunks(&row.bytes(1)?)?,
+            bytes: row.bytes(2)?,
+        })
+    })
+    .transpose()
+}
+
+fn chosen_chunks(choices: &[u8]) -> Work<Vec<Cid>> {
+    let (digests, rest) = choices.as_chunks::<32>();
+    if !rest.is_empty() {
+        return Err(damaged("staged page", "a cut digest"));
+    }
+    Ok(digests
+        .iter()
+        .map(|digest| Cid::from_digest(domain::Codec::Raw, *digest))
+        .collect())
 }
 
 pub(crate) async fn slots(
@@ -223,11 +314,12 @@ const RELEASE_SLOTS: crate::connection::Script = script![
     // A chunk may be in several slots of one upload.
     "UPDATE chunks SET refs = refs - (SELECT COUNT(*) FROM slots WHERE upload = $1 AND chunk = chunks.id) \
      WHERE id IN (SELECT chunk FROM slots WHERE upload = $1)",
-    "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) \
-     SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2 FROM chunks \
+    "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms, chunk) \
+     SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2, id FROM chunks \
      WHERE refs = 0 AND id IN (SELECT chunk FROM slots WHERE upload = $1)",
     "DELETE FROM chunks WHERE refs = 0 AND id IN (SELECT chunk FROM slots WHERE upload = $1)",
     "DELETE FROM slots WHERE upload = $1",
+    "DELETE FROM upload_pages WHERE upload = $1",
 ];
 
 /// See [`objects::metadata::Metadata::abort_upload`].
@@ -260,25 +352,93 @@ pub(crate) async fn abort(
 
 /// What the chosen slots of an upload add up to.
 struct Chosen {
+    chunks: u32,
     pending_shards: i64,
     /// Slots that the manifest did not choose: n and CID.
     others: Vec<(u32, Cid)>,
 }
 
+/// The chunks of the object in order: those of the completion itself, or those of the pages that were staged, which are
+/// read some at a time.
+struct Choices<'a> {
+    complete: &'a CompleteUpload,
+    /// The next staged page.
+    page: u32,
+    /// Choices that were read and not taken, last first.
+    read: Vec<Cid>,
+    /// Index of the next choice.
+    n: u32,
+}
+
+impl<'a> Choices<'a> {
+    fn new(complete: &'a CompleteUpload) -> Work<Self> {
+        for (expected, slot) in (0_u32..).zip(&complete.slots) {
+            if slot.n != expected {
+                return Err(MetadataError::ChunkMissing { n: expected }.into());
+            }
+        }
+        Ok(Self {
+            complete,
+            page: 0,
+            read: complete.slots.iter().rev().map(|slot| slot.cid).collect(),
+            n: 0,
+        })
+    }
+
+    /// The next choice without taking it.
+    async fn peek(&mut self, c: &mut Connection) -> Work<Option<(u32, Cid)>> {
+        while self.read.is_empty() {
+            let from = usize::try_from(self.page).unwrap_or(usize::MAX);
+            let expected: Vec<Cid> = self
+                .complete
+                .staged
+                .iter()
+                .skip(from)
+                .take(PAGES_AT_ONCE)
+                .copied()
+                .collect();
+            if expected.is_empty() {
+                return Ok(None);
+            }
+            let rows = c
+                .rows(
+                    "SELECT page, cid, choices FROM upload_pages \
+                     WHERE upload = $1 AND page >= $2 ORDER BY page LIMIT $3",
+                    args![self.complete.upload, self.page, expected.len()],
+                )
+                .await?;
+            let mut chunks = Vec::new();
+            for (index, cid) in expected.iter().enumerate() {
+                let page = rows.get(index);
+                let number: Option<u32> = page.map(|row| row.number(0)).transpose()?;
+                match page {
+                    Some(row) if number == Some(self.page) && row.cid(1)? == *cid => {
+                        chunks.extend(chosen_chunks(&row.bytes(2)?)?);
+                    }
+                    _ => return Err(MetadataError::PageMissing { page: self.page }.into()),
+                }
+                self.page = self.page.saturating_add(1);
+            }
+            chunks.reverse();
+            self.read = chunks;
+        }
+        Ok(self.read.last().map(|cid| (self.n, *cid)))
+    }
+
+    fn take(&mut self) {
+        self.read.pop();
+        self.n = self.n.saturating_add(1);
+    }
+}
+
 /// Walks the upload's slots and the choice, both in order of n. The chunks are locked: their pending counts hold still.
 async fn choose(c: &mut Connection, complete: &CompleteUpload) -> Work<Chosen> {
     let mut chosen = Chosen {
+        chunks: 0,
         pending_shards: 0,
         others: Vec::new(),
     };
-    let mut wanted = complete.slots.iter().peekable();
-    let mut expected_n = 0_u32;
-    for slot in &complete.slots {
-        if slot.n != expected_n {
-            return Err(MetadataError::ChunkMissing { n: expected_n }.into());
-        }
-        expected_n = expected_n.saturating_add(1);
-    }
+    let mut wanted = Choices::new(complete)?;
     let mut from = (0_u32, Vec::new());
     loop {
         let rows = c
@@ -296,17 +456,17 @@ async fn choose(c: &mut Connection, complete: &CompleteUpload) -> Work<Chosen> {
             let n: u32 = row.number(0)?;
             let cid = row.cid(1)?;
             let acknowledged = row.int(2)? == 1;
-            match wanted.peek() {
+            match wanted.peek(c).await? {
                 // The choice for this index was not among the slots that came before.
-                Some(choice) if choice.n < n => {
-                    return Err(MetadataError::ChunkMissing { n: choice.n }.into());
+                Some((next, _)) if next < n => {
+                    return Err(MetadataError::ChunkMissing { n: next }.into());
                 }
-                Some(choice) if choice.n == n && choice.cid == cid => {
+                Some(choice) if choice == (n, cid) => {
                     if !acknowledged {
                         return Err(MetadataError::ChunkMissing { n }.into());
                     }
                     chosen.pending_shards = chosen.pending_shards.saturating_add(row.int(3)?);
-                    wanted.next();
+                    wanted.take();
                 }
                 _ => chosen.others.push((n, cid)),
             }
@@ -316,10 +476,11 @@ async fn choose(c: &mut Connection, complete: &CompleteUpload) -> Work<Chosen> {
             break;
         }
     }
-    match wanted.next() {
-        Some(choice) => Err(MetadataError::ChunkMissing { n: choice.n }.into()),
-        None => Ok(chosen),
+    if let Some((n, _)) = wanted.peek(c).await? {
+        return Err(MetadataError::ChunkMissing { n }.into());
     }
+    chosen.chunks = wanted.n;
+    Ok(chosen)
 }
 
 /// See [`objects::metadata::Metadata::complete_upload`].
@@ -352,8 +513,6 @@ pub(crate) async fn complete(
         Ok(prepared) => prepared,
     };
     let chosen = choose(c, complete).await?;
-    let chunks = u32::try_from(complete.slots.len())
-        .map_err(|_| MetadataError::ChunkMissing { n: u32::MAX })?;
     nonce.write(c).await?;
     let due = TimestampMs(m.now.0.saturating_add(grace_ms));
     release_others(c, complete.upload, &chosen.others, due).await?;
@@ -363,7 +522,7 @@ pub(crate) async fn complete(
             Commit {
                 new,
                 kind: VersionKind::Chunked,
-                chunks,
+                chunks: chosen.chunks,
                 manifest_root: &complete.manifest_root,
                 recovery: &complete.recovery,
                 pending_shards: chosen.pending_shards,
@@ -379,6 +538,17 @@ pub(crate) async fn complete(
     .await?;
     c.execute(
         "DELETE FROM slots WHERE upload = $1",
+        args![complete.upload],
+    )
+    .await?;
+    c.execute(
+        "INSERT INTO manifest_pages (sequence, page, bytes) \
+         SELECT CAST($2 AS BIGINT), page, bytes FROM upload_pages WHERE upload = $1 AND page < $3",
+        args![complete.upload, committed.sequence, complete.staged.len()],
+    )
+    .await?;
+    c.execute(
+        "DELETE FROM upload_pages WHERE upload = $1",
         args![complete.upload],
     )
     .await?;
@@ -417,8 +587,8 @@ async fn release_others(
             script![
                 "UPDATE chunks SET refs = refs - 1 \
                  WHERE id IN (SELECT chunk FROM slots WHERE upload = $1 AND n = $4 AND cid = $5)",
-                "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) \
-                 SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2 FROM chunks WHERE refs = 0 \
+                "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms, chunk) \
+                 SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2, id FROM chunks WHERE refs = 0 \
                  AND id IN (SELECT chunk FROM slots WHERE upload = $1 AND n = $4 AND cid = $5)",
                 "DELETE FROM chunks WHERE refs = 0 \
                  AND id IN (SELECT chunk FROM slots WHERE upload = $1 AND n = $4 AND cid = $5)",

@@ -5,14 +5,15 @@
 //! that depends on it is written. Tombstones lie in a table of their own, which only the holder of the head changes.
 
 use domain::{BucketId, ObjectKey, TimestampMs, VersionId};
-use objects::layout::ChunkLayout;
 use objects::metadata::{
-    Committed, CopyVersion, MetadataError, Mutation, NewVersion, PutTombstone, VersionKind,
+    Committed, CopyVersion, MetadataError, Mutation, NewVersion, PutTombstone, RecoveryRecord,
+    VersionKind,
 };
 
 use crate::connection::{Connection, Row, Work, args, locked, script};
 use crate::deletions::{self, Owner};
 use crate::nonces::spend_nonce;
+use crate::releases::put_off;
 use crate::version_rows::version_kind;
 
 /// The version that a key has now.
@@ -52,6 +53,17 @@ async fn same_version(c: &mut Connection, new: &NewVersion) -> Work<Option<Commi
             args![new.version],
         )
         .await?;
+    let known = match known {
+        Some(row) => Some(row),
+        // Replaced by others and gone since: it must not take effect again.
+        None => {
+            c.row(
+                "SELECT sequence, entry_hash, replaced FROM past_versions WHERE version = $1",
+                args![new.version],
+            )
+            .await?
+        }
+    };
     let Some(row) = known else {
         return Ok(None);
     };
@@ -150,7 +162,7 @@ pub(crate) async fn point(
             arguments,
         )
         .await?;
-        release(c, before.sequence, before.version, due).await
+        put_off(c, before.sequence, due).await
     } else {
         c.execute(
             "INSERT INTO heads (bucket, key, sequence, version, manifest, plain_bytes, modified_ms, writer, \
@@ -170,8 +182,7 @@ pub(crate) async fn lift_tombstone(
 ) -> Work<()> {
     let tombstone = c
         .row(
-            "SELECT v.sequence, v.version FROM tombstones t JOIN versions v ON v.sequence = t.sequence \
-             WHERE t.bucket = $1 AND t.key = $2",
+            "SELECT sequence FROM tombstones WHERE bucket = $1 AND key = $2",
             args![new.bucket, &new.key],
         )
         .await?;
@@ -183,44 +194,7 @@ pub(crate) async fn lift_tombstone(
         args![new.bucket, &new.key],
     )
     .await?;
-    release(c, row.int(0)?, VersionId(row.array(1)?), due).await
-}
-
-/// Removes a version's rows; chunks that nothing else holds become deletions due at `due`.
-pub(crate) async fn release(
-    c: &mut Connection,
-    sequence: i64,
-    version: VersionId,
-    due: TimestampMs,
-) -> Work<()> {
-    c.script(
-        script![
-            // A chunk may be part of one version several times.
-            "UPDATE chunks SET refs = refs - \
-             (SELECT COUNT(*) FROM version_chunks WHERE sequence = $1 AND chunk = chunks.id) \
-             WHERE id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
-            "INSERT INTO deletions (cid, layout, cid_prefix, remaining, due_ms) \
-             SELECT cid, layout, cid_prefix, substr($3, 1, CAST(shards AS INTEGER)), $2 FROM chunks \
-             WHERE refs = 0 AND id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
-            "DELETE FROM chunks \
-             WHERE refs = 0 AND id IN (SELECT chunk FROM version_chunks WHERE sequence = $1)",
-            "DELETE FROM version_chunks WHERE sequence = $1",
-            "DELETE FROM manifest_pages WHERE sequence = $1",
-            "DELETE FROM versions WHERE sequence = $1",
-        ],
-        args![sequence, due, deletions::all_indices()],
-    )
-    .await?;
-    c.script(
-        deletions::RELEASE_RECOVERY,
-        args![
-            Owner::Version(version).bytes(),
-            due,
-            deletions::all_indices()
-        ],
-    )
-    .await?;
-    Ok(())
+    put_off(c, row.int(0)?, due).await
 }
 
 pub(crate) fn due(m: &Mutation, grace_ms: u64) -> TimestampMs {
@@ -233,7 +207,7 @@ pub(crate) struct Commit<'a> {
     pub kind: VersionKind,
     pub chunks: u32,
     pub manifest_root: &'a [u8],
-    pub recovery: &'a [ChunkLayout],
+    pub recovery: &'a [RecoveryRecord],
     pub pending_shards: i64,
     pub due: TimestampMs,
 }
@@ -242,15 +216,15 @@ pub(crate) struct Commit<'a> {
 pub(crate) async fn prepare(
     c: &mut Connection,
     new: &NewVersion,
-    recovery: &[ChunkLayout],
+    recovery: &[RecoveryRecord],
 ) -> Work<Result<Prepared, Committed>> {
-    for layout in recovery {
-        deletions::check(layout)?;
+    match check(c, new).await? {
+        Checked::Repeat(committed) => Ok(Err(committed)),
+        Checked::Fresh(before) => {
+            deletions::check_recovery(c, recovery).await?;
+            Ok(Ok(Prepared(before)))
+        }
     }
-    Ok(match check(c, new).await? {
-        Checked::Repeat(committed) => Err(committed),
-        Checked::Fresh(before) => Ok(Prepared(before)),
-    })
 }
 
 /// A version that may be written.
@@ -341,7 +315,7 @@ async fn bury(
         args![new.bucket, &new.key, sequence],
     )
     .await?;
-    release(c, head.sequence, head.version, due).await?;
+    put_off(c, head.sequence, due).await?;
     Ok(Committed {
         sequence,
         replaced,
@@ -358,11 +332,6 @@ pub(crate) async fn copy(
 ) -> Work<Committed> {
     let nonce = spend_nonce(c, m).await?;
     let due = due(m, grace_ms);
-    if let Some(tombstone) = &copy.tombstone {
-        for layout in &tombstone.recovery {
-            deletions::check(layout)?;
-        }
-    }
     let prepared = match prepare(c, &copy.version, &copy.recovery).await? {
         Err(committed) => {
             nonce.write(c).await?;
@@ -372,7 +341,10 @@ pub(crate) async fn copy(
     };
     let source = c
         .row(
-            "SELECT sequence, kind, chunks, manifest_root, bucket, key FROM versions WHERE version = $1",
+            // Current ones alone: a deleted object does not come back from its grace.
+            "SELECT v.sequence, v.kind, v.chunks, v.manifest_root, v.bucket, v.key FROM versions v \
+             JOIN heads h ON h.bucket = v.bucket AND h.key = v.key AND h.sequence = v.sequence \
+             WHERE v.version = $1",
             args![copy.source],
         )
         .await?
@@ -404,7 +376,10 @@ pub(crate) async fn copy(
     }
     let moved = match &copy.tombstone {
         None => None,
-        Some(tombstone) => Some((tombstone, moved_from(c, copy, tombstone, &source).await?)),
+        Some(tombstone) => {
+            deletions::check_recovery(c, &tombstone.recovery).await?;
+            Some((tombstone, moved_from(c, copy, tombstone, &source).await?))
+        }
     };
     nonce.write(c).await?;
     // Counted before anything is released: a copy over its own source must not lose its chunks in between.

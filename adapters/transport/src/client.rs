@@ -160,6 +160,8 @@ pub struct NodeStats {
     pub uptime: Duration,
     /// Shards found corrupted since the start.
     pub corrupt_count: u64,
+    /// Shards found damaged and not replaced or deleted since.
+    pub damaged_count: u64,
     /// Version of its program.
     pub version: String,
 }

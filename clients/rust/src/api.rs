@@ -217,6 +217,18 @@ impl Inner {
         json(what, &self.call(&call).await?.1)
     }
 
+    pub(crate) async fn put_page(
+        &self,
+        upload: &UploadId,
+        page: usize,
+        bytes: Vec<u8>,
+    ) -> Result<()> {
+        let target = format!("/v1/uploads/{upload}/pages/{page}");
+        let what = "storing a page of the manifest";
+        let call = self.control(what, Method::PUT, target, Body::Cbor(bytes.into()));
+        self.call(&call).await.map(|_| ())
+    }
+
     pub(crate) async fn upload_status(&self, upload: &UploadId, from: u32) -> Result<UploadStatus> {
         self.get_json(
             "asking for an upload",

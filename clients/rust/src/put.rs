@@ -5,14 +5,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use domain::limits::{CONTROL_BODY_BYTES_MAX, OBJECT_CHUNKS_MAX, SMALL_PLAIN_BYTES_MAX};
+use domain::limits::{OBJECT_CHUNKS_MAX, SMALL_PLAIN_BYTES_MAX};
 use domain::{BucketName, Cid, ObjectKey, VersionId};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sealed::entry::METADATA_BYTES_MAX;
 use sealed::small::SmallHead;
 use sealed::version::Protection;
 use sealed::{ChunkEntry, Entry, ObjectSealer, Predecessor, SmallRecord, Target, VersionRecord};
-use serde_bytes::ByteBuf;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use wire::rest::{CompleteBody, PutAnswer};
 
@@ -500,17 +499,15 @@ impl Inner {
             .ok_or_else(|| Error::Internal("a chunk is still being encrypted".to_owned()))?;
         chunks.sort_unstable_by_key(|(n, _)| *n);
         let failed = |error: sealed::manifest::ManifestError| Error::Internal(error.to_string());
-        let mut pages = Vec::new();
+        // Pages go ahead of the completion one by one: those of a large object would not fit it.
         for (_, chunk) in chunks {
             if let Some(page) = sealer.push(chunk).map_err(failed)? {
-                pages.push(ByteBuf::from(page.bytes));
+                self.put_page(&upload.id, page.index, page.bytes).await?;
             }
         }
         let (dek, finished) = sealer.finish().map_err(failed)?;
-        pages.extend(finished.last_page.map(|page| ByteBuf::from(page.bytes)));
-        if pages.iter().map(|page| page.len()).sum::<usize>() > CONTROL_BODY_BYTES_MAX - (256 << 10)
-        {
-            return Err(too_large());
+        if let Some(page) = finished.last_page {
+            self.put_page(&upload.id, page.index, page.bytes).await?;
         }
         let writer_key = self.writer_key(to.bucket).await?;
         let version = new_version()?;
@@ -540,7 +537,7 @@ impl Inner {
         let body = CompleteBody {
             version_record: record.encode(),
             manifest: finished.root,
-            pages,
+            pages: Vec::new(),
         };
         let answer = self
             .complete(&upload.id, &body, options.wait_placed)
@@ -605,7 +602,7 @@ fn check_metadata(options: &PutOptions) -> Result<()> {
 }
 
 fn too_large() -> Error {
-    Error::Unsupported("too large for one object: about 100 GiB is the most; split it".to_owned())
+    Error::Unsupported("too large for one object: about 6 TiB is the most; split it".to_owned())
 }
 
 pub(crate) fn new_version() -> Result<VersionId> {

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::random;
 
-/// Bytes of a state file that are read, at most: an upload of 1,048,576 chunks at about 150 bytes a line.
+/// Bytes of a state file that are read, at most: an upload of 1,572,864 chunks at about 150 bytes a line.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The folder of one deployment and principal.

@@ -14,8 +14,10 @@ pub const CHUNK_BYTES_MAX: usize = BLOCK_BYTES * CHUNK_BLOCKS_MAX;
 pub const CHUNK_PLAIN_BYTES_MAX: usize = BLOCK_PLAIN_BYTES * CHUNK_BLOCKS_MAX;
 /// Chunk entries in one page of a content manifest.
 pub const MANIFEST_PAGE_CHUNKS: usize = 1_024;
-/// Chunks in one object: 1,024 pages of 1,024, about 4 TiB.
-pub const OBJECT_CHUNKS_MAX: usize = 1_048_576;
+/// Pages of one content manifest.
+pub const MANIFEST_PAGES_MAX: usize = 1_536;
+/// Chunks in one object: 1,536 pages of 1,024, about 6 TiB at 4 MiB.
+pub const OBJECT_CHUNKS_MAX: usize = MANIFEST_PAGES_MAX * MANIFEST_PAGE_CHUNKS;
 /// Plaintext bytes up to which an object is one self-contained small record.
 pub const SMALL_PLAIN_BYTES_MAX: usize = 262_144;
 /// Bytes of an object key in UTF-8.

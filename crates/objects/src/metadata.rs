@@ -31,6 +31,12 @@ pub enum MetadataError {
         /// The present version, `None` when the key is free or deleted.
         present: Option<VersionId>,
     },
+    /// A manifest page that was said to be staged is not, or is another one by now.
+    #[error("page {page} of the manifest was not staged in this upload")]
+    PageMissing {
+        /// Its number.
+        page: u32,
+    },
     /// The manifest names a chunk that this upload never acknowledged.
     #[error("chunk {n} was not acknowledged in this upload")]
     ChunkMissing {
@@ -94,6 +100,25 @@ pub struct NodeRow {
     pub weight: u32,
 }
 
+/// A sealed recovery record as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryRecord {
+    /// Five copies: its places.
+    pub layout: ChunkLayout,
+    /// Copies that are not on their node yet.
+    pub pending: Vec<u8>,
+}
+
+impl From<ChunkLayout> for RecoveryRecord {
+    /// One of which every copy is on its node.
+    fn from(layout: ChunkLayout) -> Self {
+        Self {
+            layout,
+            pending: Vec::new(),
+        }
+    }
+}
+
 /// A registered bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketRow {
@@ -110,7 +135,7 @@ pub struct BucketRow {
     /// When the gateway registered it.
     pub created: TimestampMs,
     /// Its sealed recovery records, deleted with it.
-    pub recovery: Vec<ChunkLayout>,
+    pub recovery: Vec<RecoveryRecord>,
 }
 
 /// A bucket key's record, as its writer made it.
@@ -125,7 +150,7 @@ pub struct BucketKeyRow {
     /// The record with its wraps, as it came.
     pub record: Vec<u8>,
     /// Its sealed recovery records, deleted with the bucket.
-    pub recovery: Vec<ChunkLayout>,
+    pub recovery: Vec<RecoveryRecord>,
 }
 
 /// What is written with every new version.
@@ -232,6 +257,19 @@ pub struct SlotChoice {
     pub cid: Cid,
 }
 
+/// A manifest page that arrived before the completion: large objects have more than fit one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedPage {
+    /// Its number, from 0.
+    pub number: u32,
+    /// Its CID.
+    pub cid: Cid,
+    /// The CIDs of the chunks that it lists, in order.
+    pub chunks: Vec<Cid>,
+    /// Its bytes, as they came.
+    pub bytes: Vec<u8>,
+}
+
 /// Completion of an upload.
 #[derive(Clone, Debug)]
 pub struct CompleteUpload {
@@ -239,14 +277,16 @@ pub struct CompleteUpload {
     pub upload: UploadId,
     /// The version it becomes.
     pub version: NewVersion,
-    /// Every chunk of the object in order: n = 0, 1, 2, …
+    /// Every chunk of the object in order: n = 0, 1, 2, … Empty when its pages were staged.
     pub slots: Vec<SlotChoice>,
+    /// CIDs of the staged manifest pages, in order; their chunks are the object's. Empty when the pages come along.
+    pub staged: Vec<Cid>,
     /// Manifest root bytes.
     pub manifest_root: Vec<u8>,
     /// Manifest pages, when they are not within the root.
     pub pages: Vec<Vec<u8>>,
     /// Recovery records written for this version (manifest, entry, layout), so that they are deleted with it.
-    pub recovery: Vec<ChunkLayout>,
+    pub recovery: Vec<RecoveryRecord>,
 }
 
 /// A small object: the record's layout and what metadata keeps of it.
@@ -270,7 +310,7 @@ pub struct PutTombstone {
     /// The tombstone as a version (no manifest bytes, zero length).
     pub version: NewVersion,
     /// Its recovery record.
-    pub recovery: Vec<ChunkLayout>,
+    pub recovery: Vec<RecoveryRecord>,
 }
 
 /// A copy: a new entry over the chunks of an existing version, which are counted by reference.
@@ -283,7 +323,7 @@ pub struct CopyVersion {
     /// For a move: the tombstone of the source's key, in the same transaction.
     pub tombstone: Option<PutTombstone>,
     /// Recovery records of the new version.
-    pub recovery: Vec<ChunkLayout>,
+    pub recovery: Vec<RecoveryRecord>,
 }
 
 /// The answer to a put, completion, copy or delete.
@@ -364,6 +404,24 @@ pub struct Deletion {
     pub remaining: Vec<u8>,
 }
 
+/// Shards of a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// All, over all chunks.
+    pub total_shards: u64,
+    /// Those that have not reached their node.
+    pub pending_shards: u64,
+}
+
+/// A recovery record with copies that have not reached their node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRecovery {
+    /// The record: one chunk of copies. Its id is the row's.
+    pub record: ChunkRow,
+    /// Whether it is the session of a gateway's start, which every other record of that start needs.
+    pub session: bool,
+}
+
 /// Sums over the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
@@ -392,13 +450,18 @@ pub type MetadataResult<T> = Result<T, MetadataError>;
 
 /// The index. Implementations are cheap to clone.
 ///
-/// Deleting and overwriting: when the last reference to a chunk goes (its version was replaced, deleted or its upload
-/// was aborted), the transaction turns the chunk into a deletion that falls due after `grace_ms`, so that readers of
-/// the old version can finish.
+/// Deleting and overwriting: a version that is replaced or deleted stays readable by its id for `grace_ms`, so that its
+/// readers can finish. Then it is let go of ([`Metadata::release_due`]): chunks whose last reference it was become
+/// deletions that are due at once. Chunks of an upload that is aborted, of which nothing is visible, become deletions that
+/// fall due after `grace_ms`: their last shards may still be on the way.
 ///
-/// A chunk is one row per CID in the whole deployment, counted by reference: shards are content-addressed on the nodes,
-/// so if the same ciphertext were two rows, deleting one would delete the other's shards. While a deletion of a CID is
-/// outstanding, planning that CID again is refused with [`MetadataError::BeingDeleted`].
+/// A version's entry is carried out once, also when the request is repeated after others have replaced it: the answer is
+/// then what became of it, for an hour after it is gone.
+///
+/// A chunk is one row per CID in the whole deployment, counted by reference. Shards are content-addressed on the nodes, and
+/// different chunks may have a shard in common: a deletion never takes a shard from a node where any live chunk or record
+/// keeps it, and while a deletion of a shard on a node is outstanding, planning a chunk that would put it there is refused
+/// with [`MetadataError::BeingDeleted`].
 pub trait Metadata: Clone + Send + Sync + 'static {
     /// Records a start of a gateway and returns its epoch: the time in milliseconds, or one more than the latest epoch when
     /// that is not earlier. So starts that a restored or new database knows nothing of have other numbers than its own.
@@ -482,14 +545,40 @@ pub trait Metadata: Clone + Send + Sync + 'static {
     /// Writes down where a chunk's shards will go, before the first leaves. Repeating (upload, n, cid) returns the stored
     /// slot unchanged (its layout counts, not the new one); a CID that another upload or version already holds becomes a
     /// further reference to that chunk row, with its layout. Fails when the upload is completed or gone
-    /// ([`MetadataError::NotFound`]) and while the CID is being deleted ([`MetadataError::BeingDeleted`]).
+    /// ([`MetadataError::NotFound`]) and while the CID, or one of the shards on the node where it would go, is being deleted
+    /// ([`MetadataError::BeingDeleted`]). Counts as use of the upload at `now`.
     fn plan_chunk(
         &self,
         upload: UploadId,
         n: u32,
         cid: Cid,
         layout: ChunkLayout,
+        now: TimestampMs,
     ) -> impl Future<Output = MetadataResult<SlotRow>> + Send;
+    /// A planned shard goes to another node, because the first is slow: written down before it is sent there. What may have
+    /// come to the first becomes a deletion due at `clear_at`. Nothing changes for a shard of an acknowledged chunk that is not
+    /// pending.
+    fn substitute_node(
+        &self,
+        chunk: i64,
+        index: u8,
+        node: NodeSlot,
+        clear_at: TimestampMs,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Keeps a manifest page for the completion; the same number again replaces it. [`MetadataError::NotFound`] when the
+    /// upload is completed or gone. Counts as use of the upload at `now`.
+    fn stage_page(
+        &self,
+        upload: UploadId,
+        page: StagedPage,
+        now: TimestampMs,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// A staged page.
+    fn staged_page(
+        &self,
+        upload: UploadId,
+        number: u32,
+    ) -> impl Future<Output = MetadataResult<Option<StagedPage>>> + Send;
     /// The write quorum holds the chunk; `layout` replaces the planned one (slow nodes may have been swapped: shards of
     /// the planned layout that are not in the new one become a deletion), `pending` are indices that have not landed.
     fn acknowledge_chunk(
@@ -513,7 +602,7 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         id: UploadId,
         mutation: Mutation,
     ) -> impl Future<Output = MetadataResult<()>> + Send;
-    /// Uploads in progress that were created before `before`, at most `limit`.
+    /// Uploads in progress that nothing arrived for since `before` (to ten seconds), at most `limit`.
     fn stale_uploads(
         &self,
         before: TimestampMs,
@@ -554,7 +643,7 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         bucket: BucketId,
         key: &ObjectKey,
     ) -> impl Future<Output = MetadataResult<Option<VersionRow>>> + Send;
-    /// By version id (only versions that are still current or referenced; replaced ones are gone).
+    /// By version id: current ones, and replaced ones until their grace is over.
     fn version(
         &self,
         id: VersionId,
@@ -578,6 +667,11 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         from: u32,
         limit: usize,
     ) -> impl Future<Output = MetadataResult<Vec<ChunkRow>>> + Send;
+    /// How many shards a version has, and how many of them have not reached their node; none when it is gone.
+    fn placement(
+        &self,
+        version: VersionId,
+    ) -> impl Future<Output = MetadataResult<Placement>> + Send;
     /// Page `page` of a version's manifest.
     fn manifest_page(
         &self,
@@ -610,6 +704,48 @@ pub trait Metadata: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = MetadataResult<()>> + Send;
     /// A shard was found missing or corrupt on its node: it becomes pending again.
     fn shard_lost(&self, chunk: i64, index: u8) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// These shards were found missing or corrupt on a node: whatever keeps them there (chunks, recovery records) has them
+    /// pending again. Tells for each whether anything did.
+    fn shards_lost_on(
+        &self,
+        node: NodeSlot,
+        shards: Vec<Cid>,
+    ) -> impl Future<Output = MetadataResult<Vec<bool>>> + Send;
+    /// Keeps the sealed recovery session of a gateway's start, for ever.
+    fn put_session(
+        &self,
+        epoch: u64,
+        record: RecoveryRecord,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Recovery records with copies that have not reached their node, after row `after`, at most `limit`; `id` is the row,
+    /// to be told to [`Self::recovery_landed`].
+    fn pending_recovery(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<Vec<PendingRecovery>>> + Send;
+    /// Copy `index` of a recovery record is on its node.
+    fn recovery_landed(
+        &self,
+        id: i64,
+        index: u8,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Copy `index` of a recovery record was found missing or corrupt.
+    fn recovery_lost(&self, id: i64, index: u8) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Small or recovery records of which it is not known whether their version was committed: those that nothing refers
+    /// to become deletions, and what would commit them later is refused with [`MetadataError::BeingDeleted`].
+    fn disown(
+        &self,
+        records: Vec<ChunkLayout>,
+        now: TimestampMs,
+    ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// Lets go of versions that were replaced and whose grace is over at `now`, at most `limit`, and returns their number:
+    /// chunks that nothing else holds become deletions. What became of their entries is remembered for an hour.
+    fn release_due(
+        &self,
+        now: TimestampMs,
+        limit: usize,
+    ) -> impl Future<Output = MetadataResult<u64>> + Send;
     /// Deletions that are due, at most `limit`.
     fn due_deletions(
         &self,
@@ -624,15 +760,15 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         remaining: Vec<u8>,
         retry_at: TimestampMs,
     ) -> impl Future<Output = MetadataResult<()>> + Send;
-    /// Which of these shard CIDs does any small record, recovery record or deletion of one refer to? (For cleaning up after a
-    /// crash.) Complete for what has k = 1, where the shard's CID is the record's. Shards of chunks with k > 1 are not
-    /// looked up (the answer is `false`): upload intents cover those, so ask only for the tags small and recovery.
+    /// Which of these shard CIDs does any chunk, small record, recovery record or deletion of one refer to, on whatever
+    /// node? (For cleaning up after a crash.)
     fn referenced_shards(
         &self,
         cids: &[Cid],
     ) -> impl Future<Output = MetadataResult<Vec<bool>>> + Send;
-    /// Removes request nonces that expired before `now`, at most some thousands a call, and returns their number. Also
-    /// forgets uploads that were completed more than a day before `now` (until then a completion may be repeated).
+    /// Removes request nonces that expired before `now`, uploads that were completed more than a day before (until then
+    /// a completion may be repeated) and what is remembered of versions that are gone; at most some thousands a call.
+    /// Returns how many rows went: at 0 there is nothing left to do.
     fn expire_nonces(&self, now: TimestampMs) -> impl Future<Output = MetadataResult<u64>> + Send;
     /// Sums for `admin space`.
     fn space(&self) -> impl Future<Output = MetadataResult<Space>> + Send;

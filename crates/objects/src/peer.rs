@@ -81,6 +81,8 @@ pub struct PeerStats {
     pub trash_bytes: u64,
     /// Bytes that it can still take.
     pub free_bytes: u64,
+    /// Shards that it found damaged and that were not replaced or deleted since.
+    pub damaged: u64,
     /// Why it takes no writes, if it does not.
     pub read_only: Option<String>,
 }
@@ -114,6 +116,8 @@ pub trait ShardPeer: Clone + Send + Sync + 'static {
         epoch_below: u64,
         after: Option<Cid>,
     ) -> impl Future<Output = Result<Vec<ListedShard>, PeerError>> + Send;
+    /// Shards that it found damaged and that were not replaced or deleted since, at most `limit` (1 to 10,000).
+    fn damaged(&self, limit: usize) -> impl Future<Output = Result<Vec<Cid>, PeerError>> + Send;
     /// Its counters; also the liveness probe.
     fn stats(&self) -> impl Future<Output = Result<PeerStats, PeerError>> + Send;
 }

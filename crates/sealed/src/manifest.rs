@@ -344,7 +344,7 @@ impl ManifestBuilder {
             reason,
         };
         if self.count == OBJECT_CHUNKS_MAX {
-            return Err(refused("an object has at most 1,048,576 chunks"));
+            return Err(refused("an object has at most 1,572,864 chunks"));
         }
         if self.count > 0 && (chunk.plain_len == 0 || self.size == 0) {
             return Err(refused("an empty chunk is an object's only one"));
@@ -502,7 +502,7 @@ impl Wire {
         let count = usize::try_from(self.count)
             .ok()
             .filter(|count| (1..=OBJECT_CHUNKS_MAX).contains(count))
-            .ok_or(bad("an object has 1 to 1,048,576 chunks"))?;
+            .ok_or(bad("an object has 1 to 1,572,864 chunks"))?;
         let mac = self.mac.ok_or(bad("a manifest has an HMAC"))?;
         let (chunks, size) = match (self.chunks, self.pages) {
             (Some(chunks), None) if count <= MANIFEST_PAGE_CHUNKS && chunks.len() == count => {

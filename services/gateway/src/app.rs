@@ -22,6 +22,7 @@ use crate::records::Bucket;
 use crate::recovery::Recovery;
 use crate::shard_io::read::Reader;
 use crate::shard_io::write::Writer;
+use crate::unsettled::Unsettled;
 
 /// How long a bucket's record is believed without asking metadata: another gateway may have changed it.
 const BUCKET_CACHE: Duration = Duration::from_secs(5);
@@ -53,6 +54,10 @@ pub struct App {
     pub credentials: Arc<Credentials>,
     /// Pending shards may be there.
     pub pending_work: Notify,
+    /// Shards have landed: whoever waits for an object to be fully placed looks again.
+    pub placed: Notify,
+    /// Records on the nodes that nobody has settled.
+    pub unsettled: Arc<Unsettled>,
     /// When it started.
     pub started: Instant,
     pub(crate) session_stored: AtomicBool,

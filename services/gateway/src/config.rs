@@ -72,7 +72,7 @@ pub struct GatewayConfig {
     pub probe_interval: Duration,
     /// How long the shards of a replaced version stay for readers that have begun.
     pub deletion_grace: Duration,
-    /// Uploads older than this are undone.
+    /// Uploads for which nothing arrived for this long are undone.
     pub upload_ttl: Duration,
     /// Connections at once.
     pub connections_max: usize,
@@ -87,6 +87,10 @@ impl GatewayConfig {
     pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
     /// Default of [`Self::deletion_grace`].
     pub const DELETION_GRACE: Duration = Duration::from_secs(30);
+    /// The least [`Self::deletion_grace`]: transactions that are under way must end within it.
+    pub const DELETION_GRACE_MIN: Duration = Duration::from_secs(1);
+    /// The least [`Self::upload_ttl`]: an upload's use is noted to ten seconds.
+    pub const UPLOAD_TTL_MIN: Duration = Duration::from_secs(30);
     /// Default of [`Self::upload_ttl`].
     pub const UPLOAD_TTL: Duration = Duration::from_secs(24 * 3600);
     /// Default of [`Self::connections_max`].

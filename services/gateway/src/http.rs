@@ -5,6 +5,7 @@ pub mod answer;
 pub mod authentication;
 pub mod body;
 pub mod buckets;
+pub mod flow;
 pub mod objects;
 pub mod openapi;
 pub mod server;
@@ -56,6 +57,7 @@ pub fn router(app: Arc<App>) -> Router {
             get(uploads::show).delete(uploads::abort),
         )
         .route("/v1/uploads/{upload}/chunks/{n}", put(uploads::put_chunk))
+        .route("/v1/uploads/{upload}/pages/{page}", put(uploads::put_page))
         .route("/v1/uploads/{upload}/complete", post(uploads::complete))
         .route("/v1/versions/{version}", get(versions::show))
         .route("/v1/versions/{version}/pages/{page}", get(versions::page))

@@ -18,6 +18,7 @@ pub mod recovery;
 pub mod shard_io;
 pub mod start;
 mod store;
+pub mod unsettled;
 mod upkeep;
 
 pub use config::{GatewayConfig, NodeEndpoint, PeerCredentials, ServerCertificate};

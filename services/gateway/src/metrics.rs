@@ -25,6 +25,12 @@ pub struct Metrics {
     pub encode_duration: HistogramVec,
     /// Shards rebuilt and placed.
     pub repairs: IntCounter,
+    /// Shards that went to another node because theirs was slow or silent.
+    pub substitutions: IntCounter,
+    /// Shards that a node's own scrub found damaged and that were given to repair.
+    pub scrub_findings: IntCounter,
+    /// Recovery records with fewer than five copies.
+    pub pending_recovery: IntGauge,
     /// Shards that failed their CID check.
     pub corrupt_shards: IntCounter,
     /// Nodes by state.
@@ -90,6 +96,18 @@ impl Metrics {
             downloaded_bytes: counter("bytes_downloaded_total", "Ciphertext bytes sent.")?,
             rate_limited: counter("rate_limited_total", "Requests told to come back later.")?,
             repairs: counter("repair_total", "Shards rebuilt and placed.")?,
+            substitutions: counter(
+                "substituted_shards_total",
+                "Shards that went to another node because theirs was slow or silent.",
+            )?,
+            scrub_findings: counter(
+                "scrub_findings_total",
+                "Damaged shards that a node found by itself and that were given to repair.",
+            )?,
+            pending_recovery: gauge(
+                "pending_recovery_records",
+                "Recovery records with fewer than five copies.",
+            )?,
             corrupt_shards: counter(
                 "corrupt_shards_total",
                 "Shards that failed their CID check.",

@@ -124,6 +124,11 @@ impl ShardPeer for NodePort {
             .collect())
     }
 
+    async fn damaged(&self, limit: usize) -> Result<Vec<Cid>, PeerError> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        self.0.damaged(limit, within(CONTROL)).await.map_err(error)
+    }
+
     async fn stats(&self) -> Result<PeerStats, PeerError> {
         let stats = self.0.stats(within(CONTROL)).await.map_err(error)?;
         let read_only = (stats.write_state != transport::protocol::WriteState::Open)
@@ -133,6 +138,7 @@ impl ShardPeer for NodePort {
             trash_bytes: stats.trash_bytes,
             used_bytes: stats.used_bytes,
             free_bytes: stats.total_bytes.saturating_sub(stats.used_bytes),
+            damaged: stats.damaged_count,
             read_only,
         })
     }

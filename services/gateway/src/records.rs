@@ -4,11 +4,10 @@
 
 use crypto::wrap::{Wrap, kind};
 use domain::{BucketId, BucketKeyId, Cid, DeploymentId, Permissions, Principal, TimestampMs};
-use objects::metadata::{BucketKeyRow, BucketRow, NewVersion};
-use sealed::manifest::ChunkList;
+use objects::metadata::{BucketKeyRow, BucketRow, NewVersion, StagedPage};
 use sealed::{
-    BucketKeyRecord, BucketRecord, ContentManifest, Predecessor, SignedEntry, SmallRecord, Target,
-    VerifiedBucket, VersionRecord,
+    BucketKeyRecord, BucketRecord, ChunkEntry, ContentManifest, Predecessor, SignedEntry,
+    SmallRecord, Target, VerifiedBucket, VersionRecord,
 };
 use wire::problem::{Code, Problem};
 
@@ -251,51 +250,40 @@ fn wrap_kinds(record: &VersionRecord) -> Vec<String> {
         .collect()
 }
 
-/// What a manifest says, as far as the gateway can check it without the DEK.
-#[derive(Debug)]
-pub struct CheckedManifest {
-    /// CID of each chunk, in order.
-    pub chunks: Vec<Cid>,
-    /// Bytes of plaintext.
-    pub plain_bytes: u64,
-}
-
-/// Checks manifest root and pages against the CID that the entry names.
+/// Checks a manifest's root against the CID that the entry names.
 ///
 /// # Errors
 /// [`Code::MalformedRecord`].
-pub fn manifest(root: &[u8], pages: &[&[u8]], expected: &Cid) -> Answer<CheckedManifest> {
+pub fn manifest(root: &[u8], expected: &Cid) -> Answer<ContentManifest> {
     let what = "manifest";
     if Cid::of(domain::Codec::DagCbor, root) != *expected {
         return Err(malformed(what, "it is not the one that the entry names"));
     }
-    let manifest = ContentManifest::decode(root).map_err(|error| malformed(what, error))?;
-    let entries = match manifest.chunks() {
-        ChunkList::Inline(_) if !pages.is_empty() => {
-            return Err(malformed(what, "pages beside a root that holds all chunks"));
-        }
-        ChunkList::Inline(entries) => entries.clone(),
-        ChunkList::Pages(refs) => {
-            if refs.len() != pages.len() {
-                return Err(malformed(
-                    what,
-                    format!("{} pages for {}", pages.len(), refs.len()),
-                ));
-            }
-            let mut entries = Vec::with_capacity(manifest.chunk_count());
-            for (index, page) in pages.iter().enumerate() {
-                entries.extend(
-                    manifest
-                        .open_page(index, page)
-                        .map_err(|error| malformed(what, error))?,
-                );
-            }
-            entries
-        }
-    };
-    Ok(CheckedManifest {
+    ContentManifest::decode(root).map_err(|error| malformed(what, error))
+}
+
+/// Checks page `index` against its manifest.
+///
+/// # Errors
+/// [`Code::MalformedRecord`].
+pub fn open_page(manifest: &ContentManifest, index: usize, page: &[u8]) -> Answer<Vec<ChunkEntry>> {
+    manifest
+        .open_page(index, page)
+        .map_err(|error| malformed("manifest", error))
+}
+
+/// A manifest page whose root is not known yet.
+///
+/// # Errors
+/// [`Code::MalformedRecord`].
+pub fn staged_page(number: u32, bytes: Vec<u8>) -> Answer<StagedPage> {
+    let entries =
+        sealed::manifest::decode_page(&bytes).map_err(|error| malformed("manifest page", error))?;
+    Ok(StagedPage {
+        number,
+        cid: sealed::manifest::cid_of(&bytes),
         chunks: entries.iter().map(|entry| entry.cid).collect(),
-        plain_bytes: manifest.size(),
+        bytes,
     })
 }
 

@@ -157,6 +157,8 @@ impl Gateway {
             metrics: Metrics::new()?,
             credentials,
             pending_work: Notify::new(),
+            placed: Notify::new(),
+            unsettled: Arc::default(),
             started: Instant::now(),
             session_stored: AtomicBool::new(false),
             buckets_by_name: bucket_cache(),
@@ -215,9 +217,9 @@ impl App {
     /// first write tries again and is refused if that fails.
     async fn store_session_when_nodes_answer(&self) {
         let deadline = Instant::now() + SESSION_DEADLINE;
-        while let Err(error) = self.require_session().await {
+        while let Err(crate::http::answer::Failure(error)) = self.require_session().await {
             if Instant::now() > deadline {
-                tracing::error!(%error, "too few nodes take this start's recovery session: no writes until they do");
+                tracing::error!(error = %error.detail, "too few nodes take this start's recovery session: no writes until they do");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

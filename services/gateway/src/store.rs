@@ -5,15 +5,17 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use domain::{Cid, Profile, ShardTag};
 use objects::layout::ChunkLayout;
-use objects::peer::ShardPeer as _;
+use objects::metadata::{Metadata as _, RecoveryRecord};
 
 use crate::app::App;
 use crate::budget::BudgetGuard;
+use crate::http::Answer;
 use crate::recovery::Kind;
-use crate::shard_io::write::{Encoded, Stored, WriteError};
+use crate::shard_io::write::{AsPlanned, Encoded, Stored, WriteError};
+use crate::unsettled::{Claim, Claims};
 
 /// The epoch under which sessions of recovery records are stored: no start's clean-up takes them.
-const SESSION_EPOCH: u64 = u64::MAX;
+pub(crate) const SESSION_EPOCH: u64 = u64::MAX;
 
 /// A record on five nodes.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct StoredRecord {
     pub layout: ChunkLayout,
     /// How many copies are durable.
     pub stored: Stored,
+    /// To be settled when its row is committed or refused.
+    pub claim: Claim,
 }
 
 impl App {
@@ -48,15 +52,20 @@ impl App {
             proof: Bytes::new(),
         };
         let layout = self.writer.plan(&encoded, &cid)?;
-        let stored = self.writer.store(encoded, &layout, tag, guard).await?;
+        let claim = self.unsettled.claim(layout.clone());
+        let stored = self
+            .writer
+            .store(encoded, &layout, tag, guard, &AsPlanned)
+            .await?;
         Ok(StoredRecord {
             cid,
             layout,
             stored,
+            claim,
         })
     }
 
-    /// Seals and stores a recovery record; the answer goes into the row of what it describes.
+    /// Seals and stores a recovery record; the answer goes into the row of what it describes, `claims` are settled with it.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -64,23 +73,38 @@ impl App {
         &self,
         kind: Kind,
         parts: &[&[u8]],
-    ) -> Result<ChunkLayout, WriteError> {
+        claims: &mut Claims,
+    ) -> Answer<RecoveryRecord> {
         self.require_session().await?;
         let sealed = self.recovery.seal(kind, parts);
         let tag = ShardTag::Recovery { epoch: self.epoch };
-        Ok(self.store_record(sealed, tag, None).await?.layout)
+        let stored = self.store_record(sealed, tag, None).await?;
+        claims.add(stored.claim);
+        Ok(RecoveryRecord {
+            layout: stored.layout,
+            pending: stored.stored.pending,
+        })
     }
 
     /// Stores this start's sealed session, without which its recovery records cannot be opened.
     ///
     /// # Errors
-    /// [`WriteError`].
-    pub async fn store_session(&self) -> Result<(), WriteError> {
+    /// Too few nodes, or metadata does not answer.
+    pub async fn store_session(&self) -> Answer<()> {
         let bytes = self.recovery.session_record().to_vec();
         let tag = ShardTag::Recovery {
             epoch: SESSION_EPOCH,
         };
-        self.store_record(bytes, tag, None).await?;
+        let stored = self.store_record(bytes, tag, None).await?;
+        let record = RecoveryRecord {
+            layout: stored.layout,
+            pending: stored.stored.pending,
+        };
+        let kept = self.metadata.put_session(self.epoch, record).await;
+        let mut claims = Claims::default();
+        claims.add(stored.claim);
+        claims.settle(&kept, |()| true);
+        kept?;
         self.session_stored.store(true, Ordering::Release);
         Ok(())
     }
@@ -88,21 +112,11 @@ impl App {
     /// Nothing is acknowledged whose recovery record could not be opened: the session comes first.
     ///
     /// # Errors
-    /// [`WriteError`] when too few nodes take it.
-    pub async fn require_session(&self) -> Result<(), WriteError> {
+    /// When too few nodes take it.
+    pub async fn require_session(&self) -> Answer<()> {
         if self.session_stored.load(Ordering::Acquire) {
             return Ok(());
         }
         self.store_session().await
-    }
-
-    /// Deletes records whose row was not written. What a dead node keeps goes at the next start.
-    pub async fn drop_recovery(&self, layouts: &[ChunkLayout]) {
-        for place in layouts.iter().flat_map(|layout| &layout.shards) {
-            if let Some(peer) = self.peers.get(place.node) {
-                let result = peer.client.delete(place.cid).await;
-                peer.note(&result);
-            }
-        }
     }
 }

@@ -11,11 +11,14 @@ use crypto::chunk_proof::{ChunkProof, ChunkVerifier};
 use domain::{Cid, ShardTag, TimestampMs};
 use futures_util::StreamExt as _;
 use objects::layout::NodeSlot;
-use objects::metadata::{ChunkRow, Deletion, Metadata, MetadataError, Mutation};
+use objects::metadata::{ChunkRow, Deletion, Metadata, MetadataError, Mutation, PendingRecovery};
 use objects::peer::{PeerError, ShardBytes, ShardPeer};
 
 use crate::app::App;
+use crate::http::answer::{Failure, read_failure};
 use crate::peers::NodeState;
+use crate::shard_io::read::ReadError;
+use crate::store::SESSION_EPOCH;
 
 /// Chunks looked at per turn.
 const BATCH: usize = 256;
@@ -27,6 +30,16 @@ const ORPHAN_AGE: Duration = Duration::from_secs(180);
 const ORPHAN_PAGES_MAX: usize = 100_000;
 /// Nonces are kept for this long after their signature ended: a request that began in time may commit later.
 const NONCE_KEPT_MS: u64 = 15 * 60 * 1_000;
+/// How long a node may take to say whether it has a shard before another takes its place.
+const SURVEY_PATIENCE: Duration = Duration::from_millis(750);
+/// When the place that a shard was moved from is cleared: sends to it have ended by then.
+pub(crate) const SUBSTITUTED_CLEAR_MS: u64 = 60_000;
+/// Damaged shards of one node that are taken up per probe.
+const FINDINGS_AT_ONCE: usize = 256;
+/// Replaced versions let go of in one transaction.
+const RELEASES_AT_ONCE: usize = 64;
+/// Transactions of one kind per turn: beyond, the others have theirs first.
+const TURNS_MAX: usize = 64;
 /// A deletion whose node does not answer is tried again after this.
 const DELETION_RETRY_MS: u64 = 60_000;
 
@@ -44,6 +57,7 @@ impl App {
             loop {
                 probes.tick().await;
                 app.probe_all().await;
+                report("repairing what scrubs found", app.repair_findings().await);
             }
         });
         let app = Arc::clone(self);
@@ -56,6 +70,7 @@ impl App {
                     () = app.pending_work.notified() => tokio::time::sleep(Duration::from_millis(150)).await,
                 }
                 report("placing pending shards", app.place_pending().await);
+                report("completing recovery records", app.place_recovery().await);
             }
         });
         let app = Arc::clone(self);
@@ -63,6 +78,11 @@ impl App {
             let mut tick = every(Duration::from_secs(1));
             loop {
                 tick.tick().await;
+                report("letting go of replaced versions", app.release_due().await);
+                report(
+                    "clearing records that nobody owns",
+                    app.clear_unsettled().await,
+                );
                 report("deleting shards", app.delete_due().await);
             }
         });
@@ -73,17 +93,11 @@ impl App {
         });
         let app = Arc::clone(self);
         tokio::spawn(async move {
-            let mut tick = every(Duration::from_secs(30));
+            let mut tick = every(Duration::from_secs(10));
             loop {
                 tick.tick().await;
                 report("undoing stale uploads", app.abort_stale().await);
-                report(
-                    "forgetting request nonces",
-                    app.metadata
-                        .expire_nonces(TimestampMs(app.now().0.saturating_sub(NONCE_KEPT_MS)))
-                        .await
-                        .map(|_| ()),
-                );
+                report("forgetting request nonces", app.forget_expired().await);
                 if let Err(error) = app.credentials.reload() {
                     tracing::error!(%error, "cannot take a renewed certificate; the present one stays");
                 }
@@ -128,7 +142,7 @@ impl App {
                 let ready = place
                     .and_then(|place| self.peers.get(place.node))
                     .is_some_and(|peer| peer.writable());
-                if ready {
+                if ready || self.spare_node(&pending.chunk).is_some() {
                     chunks
                         .entry(pending.chunk.id)
                         .or_insert_with(|| (pending.chunk, pending.small, Vec::new()))
@@ -156,35 +170,46 @@ impl App {
         small: bool,
         indices: &[u8],
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut missing = Vec::new();
-        for &index in indices {
-            let Some(place) = chunk.layout.shards.get(usize::from(index)) else {
+        let mut survey = self.survey(chunk, indices).await;
+        let mut moved = chunk.clone();
+        for &index in &survey.silent {
+            // It does not say whether it has the shard: where there are more nodes, another takes its place.
+            let Some(node) = self.spare_node(&moved) else {
                 continue;
             };
-            let Some(peer) = self.peers.get(place.node) else {
-                continue;
-            };
-            // Re-read there, not just looked up: a shard may be pending because its copy is damaged.
-            let held = peer.client.holds(place.cid).await;
-            peer.note(&held);
-            match held {
-                Ok(true) => {
-                    self.metadata
-                        .shard_landed(chunk.id, index, place.node)
-                        .await?
-                }
-                Ok(false) => missing.push(usize::from(index)),
-                Err(PeerError::Corrupt) => {
-                    peer.client.delete(place.cid).await?;
-                    missing.push(usize::from(index));
-                }
-                Err(_) => {}
+            let clear_at = TimestampMs(self.now().0.saturating_add(SUBSTITUTED_CLEAR_MS));
+            self.metadata
+                .substitute_node(chunk.id, index, node, clear_at)
+                .await?;
+            if let Some(place) = moved.layout.shards.get_mut(usize::from(index)) {
+                place.node = node;
+                survey.missing.push(usize::from(index));
+                self.metrics.substitutions.inc();
             }
         }
+        let chunk = &moved;
+        for index in survey.held {
+            let place = chunk.layout.shards.get(usize::from(index));
+            if let Some(place) = place {
+                self.metadata
+                    .shard_landed(chunk.id, index, place.node)
+                    .await?;
+                self.placed.notify_waiters();
+            }
+        }
+        let missing = survey.missing;
         if missing.is_empty() {
             return Ok(());
         }
-        let rebuilt = self.reader.rebuilt_shards(chunk, &missing).await?;
+        let rebuilt = match self.reader.rebuilt_shards(chunk, &missing).await {
+            Ok(rebuilt) => rebuilt,
+            Err(error) => {
+                if let ReadError::NotEnoughShards { lost, .. } = &error {
+                    self.report_lost(chunk, lost, true).await;
+                }
+                return Err(error.into());
+            }
+        };
         self.report_lost(chunk, &rebuilt.lost, true).await;
         let proof = self.checked_proof(chunk, small, rebuilt.proof).await?;
         let data = chunk.layout.profile.data();
@@ -209,7 +234,201 @@ impl App {
             self.metadata
                 .shard_landed(chunk.id, index, place.node)
                 .await?;
+            self.placed.notify_waiters();
             self.metrics.repairs.inc();
+        }
+        Ok(())
+    }
+
+    /// Asks the nodes of some shards whether they have them. Re-read there, not just looked up: a shard may be pending
+    /// because its copy is damaged.
+    async fn survey(&self, chunk: &ChunkRow, indices: &[u8]) -> Survey {
+        let asked = indices.iter().map(|&index| async move {
+            let place = chunk.layout.shards.get(usize::from(index))?;
+            let peer = self.peers.get(place.node)?;
+            if !peer.writable() {
+                return Some((index, Err(PeerError::Unavailable(String::new()))));
+            }
+            let held = tokio::time::timeout(SURVEY_PATIENCE, peer.client.holds(place.cid));
+            let mut held = match held.await {
+                Ok(held) => {
+                    peer.note(&held);
+                    held
+                }
+                // Slow is not gone: the probe decides that.
+                Err(_) => Err(PeerError::Unavailable(String::new())),
+            };
+            if held == Err(PeerError::Corrupt) {
+                held = peer.client.delete(place.cid).await.map(|()| false);
+            }
+            Some((index, held))
+        });
+        let mut survey = Survey::default();
+        for (index, held) in futures_util::future::join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+        {
+            match held {
+                Ok(true) => survey.held.push(index),
+                Ok(false) => survey.missing.push(usize::from(index)),
+                Err(_) => survey.silent.push(index),
+            }
+        }
+        survey
+    }
+
+    /// A node that takes writes and holds nothing of the chunk, the one placement prefers; none when every node does.
+    fn spare_node(&self, chunk: &ChunkRow) -> Option<NodeSlot> {
+        let taken = |node: NodeSlot| chunk.layout.shards.iter().any(|place| place.node == node);
+        self.writer
+            .order(&chunk.cid)
+            .into_iter()
+            .find(|&node| !taken(node))
+    }
+
+    /// Brings recovery records that stopped at their quorum to five copies.
+    ///
+    /// # Errors
+    /// Those of metadata; whatever was placed before stays placed.
+    pub async fn place_recovery(&self) -> Result<(), MetadataError> {
+        let mut after = 0;
+        let mut waiting = 0;
+        loop {
+            let batch = self.metadata.pending_recovery(after, BATCH).await?;
+            waiting += batch.len();
+            let Some(last) = batch.last().map(|pending| pending.record.id) else {
+                break;
+            };
+            after = last;
+            let work = batch.into_iter().map(|pending| async move {
+                if let Err(error) = self.place_copies(&pending).await {
+                    tracing::warn!(record = pending.record.id, %error, "copies stay pending");
+                }
+            });
+            futures_util::stream::iter(work)
+                .buffer_unordered(CONCURRENCY)
+                .collect::<Vec<()>>()
+                .await;
+        }
+        self.metrics
+            .pending_recovery
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    async fn place_copies(
+        &self,
+        pending: &PendingRecovery,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let record = &pending.record;
+        let survey = self.survey(record, &record.pending).await;
+        for index in survey.held {
+            self.metadata.recovery_landed(record.id, index).await?;
+        }
+        if survey.missing.is_empty() {
+            return Ok(());
+        }
+        let epoch = if pending.session {
+            SESSION_EPOCH
+        } else {
+            self.epoch
+        };
+        let rebuilt = self.reader.rebuilt_shards(record, &survey.missing).await?;
+        for (&index, bytes) in survey.missing.iter().zip(rebuilt.shards) {
+            let Some(place) = record.layout.shards.get(index) else {
+                continue;
+            };
+            let Some(peer) = self.peers.get(place.node) else {
+                continue;
+            };
+            let tag = ShardTag::Recovery { epoch };
+            let put = peer.client.put(place.cid, tag, Bytes::new(), vec![bytes]);
+            let put = put.await;
+            peer.note(&put);
+            put?;
+            let index = u8::try_from(index).unwrap_or(u8::MAX);
+            self.metadata.recovery_landed(record.id, index).await?;
+            self.metrics.repairs.inc();
+        }
+        Ok(())
+    }
+
+    /// Has what the nodes' own scrubs found damaged rebuilt, some of each node at a time.
+    ///
+    /// # Errors
+    /// Those of metadata.
+    pub async fn repair_findings(&self) -> Result<(), MetadataError> {
+        for peer in self.peers.iter() {
+            if !peer.reachable() || peer.stats().damaged == 0 {
+                continue;
+            }
+            let findings = peer.client.damaged(FINDINGS_AT_ONCE).await;
+            peer.note(&findings);
+            let Ok(findings) = findings else { continue };
+            let asked: Vec<Cid> = findings.into_iter().take(FINDINGS_AT_ONCE).collect();
+            let held = self
+                .metadata
+                .shards_lost_on(peer.slot, asked.clone())
+                .await?;
+            for (cid, held) in asked.into_iter().zip(held) {
+                if held {
+                    self.metrics.scrub_findings.inc();
+                } else {
+                    // Nothing needs it there: the node need not report it again.
+                    let gone = peer.client.delete(cid).await;
+                    peer.note(&gone);
+                }
+            }
+            self.pending_work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Lets go of replaced versions whose grace is over.
+    ///
+    /// # Errors
+    /// Those of metadata.
+    pub async fn release_due(&self) -> Result<(), MetadataError> {
+        for _ in 0..TURNS_MAX {
+            if self
+                .metadata
+                .release_due(self.now(), RELEASES_AT_ONCE)
+                .await?
+                == 0
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes records that were stored and then neither committed nor refused, unless they were committed after all.
+    ///
+    /// # Errors
+    /// Those of metadata; the records are asked about again later.
+    pub async fn clear_unsettled(&self) -> Result<(), MetadataError> {
+        let ready = self.unsettled.ready(BATCH);
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let disowned = self.metadata.disown(ready.clone(), self.now()).await;
+        if disowned.is_err() {
+            self.unsettled.put_back(ready);
+        }
+        disowned
+    }
+
+    /// Forgets nonces and answers that nobody can ask for any more.
+    ///
+    /// # Errors
+    /// Those of metadata.
+    pub async fn forget_expired(&self) -> Result<(), MetadataError> {
+        let before = TimestampMs(self.now().0.saturating_sub(NONCE_KEPT_MS));
+        for _ in 0..TURNS_MAX {
+            if self.metadata.expire_nonces(before).await? == 0 {
+                break;
+            }
         }
         Ok(())
     }
@@ -370,6 +589,20 @@ impl App {
         Ok(())
     }
 
+    /// A failed read of chunk `n` as an answer; what it found missing is rebuilt where that is still possible.
+    pub(crate) async fn read_failed(
+        &self,
+        n: u32,
+        chunk: &ChunkRow,
+        corrupt: bool,
+        error: ReadError,
+    ) -> Failure {
+        if let ReadError::NotEnoughShards { lost, .. } = &error {
+            self.report_lost(chunk, lost, corrupt).await;
+        }
+        read_failure(n, error)
+    }
+
     /// Notes shards that a read found missing or corrupt, so that they are rebuilt.
     pub async fn report_lost(&self, chunk: &ChunkRow, lost: &[u8], corrupt: bool) {
         for &index in lost {
@@ -391,6 +624,17 @@ impl App {
             self.pending_work.notify_one();
         }
     }
+}
+
+/// What the nodes of some shards say.
+#[derive(Default)]
+struct Survey {
+    /// They are there, intact.
+    held: Vec<u8>,
+    /// They are not.
+    missing: Vec<usize>,
+    /// Their nodes do not say, or take no writes.
+    silent: Vec<u8>,
 }
 
 /// Whether `proof` is the chunk proof of the chunk `cid` of `length` bytes.

@@ -183,6 +183,23 @@ impl<S: Storage> v1::storage_service_server::StorageService for Control<S> {
         Ok(Response::new(v1::HasShardsResponse { has }))
     }
 
+    async fn list_damaged(
+        &self,
+        request: Request<v1::ListDamagedRequest>,
+    ) -> Answer<v1::ListDamagedResponse> {
+        let (peer, message) = parts(request)?;
+        let limit = usize::try_from(message.limit).unwrap_or(usize::MAX);
+        let work = async { self.0.list_damaged(&peer, limit) };
+        let damaged = self
+            .0
+            .observed(Operation::List, work)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::ListDamagedResponse {
+            cids: damaged.iter().map(cid_to_wire).collect(),
+        }))
+    }
+
     async fn get_stats(
         &self,
         request: Request<v1::GetStatsRequest>,
@@ -213,6 +230,7 @@ impl<S: Storage> v1::storage_service_server::StorageService for Control<S> {
             uptime_seconds: self.0.metrics.uptime().as_secs(),
             node_id: Bytes::copy_from_slice(self.0.node_id().as_bytes()),
             corrupt_count: self.0.corrupt_count(),
+            damaged_count: self.0.damaged_count(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
     }

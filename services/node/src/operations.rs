@@ -1,11 +1,12 @@
 //! What a node does when it is asked, the same whether it is asked over a raw route or over gRPC: who may, within
 //! which bounds, and what is counted.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ const ROOM_UNIT_BYTES: usize = 1 << 10;
 const WARM_READ_MAX: Duration = Duration::from_millis(2);
 /// Reads that go to the threads after one that the disk answered.
 const COLD_READS: u32 = 64;
+/// Damaged shards that are remembered until they are replaced.
+const DAMAGED_MAX: usize = 10_000;
 /// A body and a proof of the largest size.
 const ROOM_MAX_BYTES: usize = SHARD_BYTES_MAX + PROOF_BYTES_MAX;
 
@@ -43,6 +46,8 @@ pub struct Operations<S> {
     /// Reads that go to the threads before one is tried in place again.
     cold_reads: AtomicU32,
     corrupt: AtomicU64,
+    /// Damaged shards that nobody has replaced or deleted yet.
+    damaged: Mutex<BTreeSet<Cid>>,
     scrubbed: AtomicU64,
     /// The node's counters.
     pub metrics: Metrics,
@@ -69,6 +74,7 @@ impl<S: Storage> Operations<S> {
             limits,
             cold_reads: AtomicU32::new(0),
             corrupt: AtomicU64::new(0),
+            damaged: Mutex::default(),
             scrubbed: AtomicU64::new(0),
             metrics,
         }
@@ -123,7 +129,9 @@ impl<S: Storage> Operations<S> {
                 "a shard or proof beyond the bound",
             ));
         }
-        self.store.put(cid, tag, proof, body).await
+        let stored = self.store.put(cid, tag, proof, body).await?;
+        self.no_longer_damaged(&cid);
+        Ok(stored)
     }
 
     /// Reads a shard or a range of it. The returned bytes hold their room until they are sent.
@@ -201,7 +209,9 @@ impl<S: Storage> Operations<S> {
     /// Moves a shard into the trash.
     pub async fn delete(&self, peer: &Peer, cid: Cid) -> Result<bool, Refused> {
         gateway_only(peer)?;
-        self.store.delete(cid, self.clock.now()).await
+        let existed = self.store.delete(cid, self.clock.now()).await?;
+        self.no_longer_damaged(&cid);
+        Ok(existed)
     }
 
     /// Takes a shard out of the trash.
@@ -249,6 +259,31 @@ impl<S: Storage> Operations<S> {
     /// Capacity, use and health, for the node itself.
     pub fn own_stats(&self) -> StorageStats {
         self.store.stats()
+    }
+
+    /// Shards that were found damaged and not replaced or deleted since, the lowest CIDs first.
+    pub fn list_damaged(&self, peer: &Peer, limit: usize) -> Result<Vec<Cid>, Refused> {
+        gateway_only(peer)?;
+        if limit == 0 || limit > BATCH_MAX {
+            return Err(Refused::new(
+                Refusal::Malformed,
+                format!("the limit is not from 1 to {BATCH_MAX}"),
+            ));
+        }
+        Ok(self.damaged().iter().take(limit).copied().collect())
+    }
+
+    /// How many of them.
+    pub fn damaged_count(&self) -> u64 {
+        u64::try_from(self.damaged().len()).unwrap_or(u64::MAX)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<Cid>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn no_longer_damaged(&self, cid: &Cid) {
+        self.damaged().remove(cid);
     }
 
     /// Shards found corrupted since the start.
@@ -317,6 +352,12 @@ impl<S: Storage> Operations<S> {
 
     fn found_corrupt(&self, cid: &Cid, by: &'static str) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
+        let mut damaged = self.damaged();
+        // Beyond the bound the next scrub finds the others, when there is room.
+        if damaged.len() < DAMAGED_MAX {
+            damaged.insert(*cid);
+        }
+        drop(damaged);
         let id: String = cid.to_string().chars().take(16).collect();
         tracing::warn!(shard = %id, by, "a shard is corrupted and must be repaired from the others");
     }

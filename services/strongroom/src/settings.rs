@@ -68,6 +68,12 @@ struct FilePlatform {
     #[serde(deserialize_with = "size")]
     memory_budget: Option<u64>,
     #[serde(deserialize_with = "size")]
+    principal_budget: Option<u64>,
+    #[serde(deserialize_with = "time")]
+    deletion_grace: Option<Duration>,
+    #[serde(deserialize_with = "time")]
+    upload_lifetime: Option<Duration>,
+    #[serde(deserialize_with = "size")]
     node_capacity: Option<u64>,
     #[serde(deserialize_with = "time")]
     probe_interval: Option<Duration>,
@@ -132,6 +138,12 @@ pub struct Platform {
     pub node_port: Sourced<u16>,
     /// Bytes in flight in the gateway.
     pub memory_budget: Sourced<Option<u64>>,
+    /// Bytes of it that one principal may take.
+    pub principal_budget: Sourced<Option<u64>>,
+    /// How long replaced and deleted objects stay readable.
+    pub deletion_grace: Sourced<Option<Duration>>,
+    /// How long an upload may be idle.
+    pub upload_lifetime: Sourced<Option<Duration>>,
     /// Bytes that each node may store.
     pub node_capacity: Sourced<Option<u64>>,
     /// How often nodes are probed.
@@ -301,6 +313,24 @@ impl Settings {
             tls_nodes: pick("tls_nodes", o, args.tls_nodes, file.tls_nodes, || false),
             node_port: pick("node_port", o, args.node_port, file.node_port, || 7400),
             memory_budget: pick_option("memory_budget", o, args.memory_budget, file.memory_budget),
+            principal_budget: pick_option(
+                "principal_budget",
+                o,
+                args.principal_budget,
+                file.principal_budget,
+            ),
+            deletion_grace: pick_option(
+                "deletion_grace",
+                o,
+                args.deletion_grace,
+                file.deletion_grace,
+            ),
+            upload_lifetime: pick_option(
+                "upload_lifetime",
+                o,
+                args.upload_lifetime,
+                file.upload_lifetime,
+            ),
             node_capacity: pick_option("node_capacity", o, args.node_capacity, file.node_capacity),
             probe_interval: pick_option(
                 "probe_interval",

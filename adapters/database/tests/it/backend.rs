@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use database::{Database, Options};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 pub const GRACE_MS: u64 = 30_000;
 
@@ -20,6 +20,21 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// Rows of a table.
+    pub async fn rows(&self, table: &str) -> i64 {
+        let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        match self.kind {
+            Kind::Sqlite => {
+                let mut raw = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(count).fetch_one(&mut raw).await.unwrap()
+            }
+            Kind::Postgres => {
+                let mut raw = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(count).fetch_one(&mut raw).await.unwrap()
+            }
+        }
+    }
+
     /// A second gateway on the same database; SQLite has one process, so there it is the same handle.
     pub async fn other_gateway(&self) -> Database {
         match self.kind {

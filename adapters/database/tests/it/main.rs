@@ -16,6 +16,7 @@ mod objects_suite;
 mod process;
 mod schema;
 mod shards_suite;
+mod sharing_suite;
 mod tables_suite;
 mod uploads_suite;
 

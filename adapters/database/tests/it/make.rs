@@ -7,8 +7,8 @@ use domain::{
 };
 use objects::layout::{ChunkLayout, NodeSlot, ShardPlace};
 use objects::metadata::{
-    BucketKeyRow, BucketRow, CompleteUpload, CopyVersion, Metadata, Mutation, NewVersion, PutSmall,
-    PutTombstone, RequestNonce, SlotChoice, Space, UploadRow,
+    BucketKeyRow, BucketRow, CompleteUpload, CopyVersion, Deletion, Metadata, Mutation, NewVersion,
+    PutSmall, PutTombstone, RequestNonce, SlotChoice, Space, UploadRow,
 };
 
 use crate::backend::GRACE_MS;
@@ -63,7 +63,7 @@ pub fn bucket_row(n: u32) -> BucketRow {
         profile: Profile::DATACENTRE,
         record: format!("bucket record {n}").into_bytes(),
         created: NOW,
-        recovery: vec![copies(1_000_000 + n)],
+        recovery: vec![copies(1_000_000 + n).into()],
     }
 }
 
@@ -78,7 +78,7 @@ pub fn bucket_key(bucket: BucketId, n: u32) -> BucketKeyRow {
         bucket,
         writer: principal(2),
         record: format!("bucket key {n}").into_bytes(),
-        recovery: vec![copies(2_000_000 + n)],
+        recovery: vec![copies(2_000_000 + n).into()],
     }
 }
 
@@ -158,7 +158,7 @@ pub fn tombstone(bucket: BucketId, key: &str, n: u32) -> PutTombstone {
             plain_bytes: 0,
             ..version(bucket, key, n)
         },
-        recovery: vec![copies(3_000_000 + n)],
+        recovery: vec![copies(3_000_000 + n).into()],
     }
 }
 
@@ -186,7 +186,7 @@ pub async fn upload(
     db.create_upload(row, mutation()).await.unwrap();
     for (index, chunk) in (0..).zip(chunks) {
         let slot = db
-            .plan_chunk(id, index, chunk_cid(chunk), layout(chunk))
+            .plan_chunk(id, index, chunk_cid(chunk), layout(chunk), NOW)
             .await
             .unwrap();
         db.acknowledge_chunk(slot.chunk.id, layout(chunk), Vec::new(), NOW)
@@ -203,8 +203,9 @@ pub fn complete(
 ) -> CompleteUpload {
     CompleteUpload {
         upload,
-        recovery: vec![copies(4_000_000 + u32::from(version.version.0[0]))],
+        recovery: vec![copies(4_000_000 + u32::from(version.version.0[0])).into()],
         version,
+        staged: Vec::new(),
         slots: (0..)
             .zip(chunks)
             .map(|(n, chunk)| SlotChoice {
@@ -227,7 +228,7 @@ pub async fn put_chunked(
 ) -> VersionId {
     let id = upload(db, bucket, key, n, chunks.clone()).await;
     let mut complete = complete(id, version(bucket, key, n), chunks);
-    complete.recovery = vec![copies(4_000_000 + n)];
+    complete.recovery = vec![copies(4_000_000 + n).into()];
     db.complete_upload(complete, mutation()).await.unwrap();
     VersionId(id16("version", n))
 }
@@ -237,15 +238,21 @@ pub fn copy(source: VersionId, version: NewVersion, recovery: u32) -> CopyVersio
         source,
         version,
         tombstone: None,
-        recovery: vec![copies(5_000_000 + recovery)],
+        recovery: vec![copies(5_000_000 + recovery).into()],
     }
+}
+
+/// Deletions that are due at `now`, with those of versions whose grace is over then.
+pub async fn due(db: &Database, now: TimestampMs, limit: usize) -> Vec<Deletion> {
+    while db.release_due(now, 100).await.unwrap() > 0 {}
+    db.due_deletions(now, limit).await.unwrap()
 }
 
 /// Confirms all deletions that are due at `now`; returns how many shards went.
 pub async fn confirm_deletions(db: &Database, now: TimestampMs) -> usize {
     let mut shards = 0;
     loop {
-        let due = db.due_deletions(now, 100).await.unwrap();
+        let due = due(db, now, 100).await;
         if due.is_empty() {
             return shards;
         }

@@ -180,7 +180,13 @@ async fn step(fixture: &Fixture, id: BucketId, random: &mut Random, model: &mut 
             let chunks = &mut model.uploads.get_mut(&up).unwrap().1;
             let index = u32::try_from(chunks.len()).unwrap();
             let slot = db
-                .plan_chunk(up, index, make::chunk_cid(chunk), make::layout(chunk))
+                .plan_chunk(
+                    up,
+                    index,
+                    make::chunk_cid(chunk),
+                    make::layout(chunk),
+                    make::NOW,
+                )
                 .await
                 .unwrap();
             let pending = match random.below(3) {
@@ -204,7 +210,7 @@ async fn step(fixture: &Fixture, id: BucketId, random: &mut Random, model: &mut 
             }
             let version = make::version(id, &name, n);
             let mut complete = make::complete(up, version.clone(), 0..0);
-            complete.recovery = vec![make::copies(4_000_000 + n)];
+            complete.recovery = vec![make::copies(4_000_000 + n).into()];
             complete.slots = (0..)
                 .zip(&chunks)
                 .map(|(n, &chunk)| objects::metadata::SlotChoice {
@@ -268,14 +274,14 @@ async fn agree(fixture: &Fixture, id: BucketId, random: &Random, model: &Model) 
         .collect();
     let wanted: Vec<_> = model.heads.keys().map(String::as_str).collect();
     assert_eq!(listed, wanted, "at {at}");
-    let space = db.space().await.unwrap();
-    let live = u64::try_from(model.live_chunks().len()).unwrap();
-    assert_eq!(space.chunks, live, "at {at}");
-    assert_eq!(space.uploads, u64::try_from(model.uploads.len()).unwrap());
     // No chunk that is live is handed out for deletion.
-    for deletion in db.due_deletions(LATER, 1_000).await.unwrap() {
+    for deletion in make::due(db, LATER, 1_000).await {
         for &chunk in &model.live_chunks() {
             assert_ne!(deletion.chunk, make::chunk_cid(chunk), "at {at}");
         }
     }
+    let space = db.space().await.unwrap();
+    let live = u64::try_from(model.live_chunks().len()).unwrap();
+    assert_eq!(space.chunks, live, "at {at}");
+    assert_eq!(space.uploads, u64::try_from(model.uploads.len()).unwrap());
 }

@@ -24,6 +24,8 @@ crate::both_databases!(
     a_move_is_one_step,
     moves_and_copies_are_refused_without_their_source,
     content_under_deletion_is_refused,
+    a_repeat_after_others_replaced_it_changes_nothing,
+    a_replaced_object_is_read_to_its_end,
 );
 
 async fn a_small_object_is_read_back(fixture: &Fixture) {
@@ -75,10 +77,12 @@ async fn a_replaced_version_goes_after_its_grace(fixture: &Fixture) {
     let first = put(db, id, "a", 1).await;
     let committed = db.put_small(small(id, "a", 2), mutation()).await.unwrap();
     assert_eq!(committed.replaced, Some(first));
-    assert_eq!(db.version(first).await.unwrap(), None);
+    // Whoever reads it now reads on until its grace is over.
+    assert!(db.version(first).await.unwrap().is_some());
     let before = TimestampMs(LATER.0 - 1);
-    assert!(db.due_deletions(before, 10).await.unwrap().is_empty());
-    let due = db.due_deletions(LATER, 10).await.unwrap();
+    assert!(make::due(db, before, 10).await.is_empty());
+    let due = make::due(db, LATER, 10).await;
+    assert_eq!(db.version(first).await.unwrap(), None);
     assert_eq!(due.len(), 1);
     assert_eq!(
         (due[0].chunk, &due[0].layout, &due[0].remaining),
@@ -89,8 +93,8 @@ async fn a_replaced_version_goes_after_its_grace(fixture: &Fixture) {
     db.deletion_progress(due[0].id, vec![1, 3], retry)
         .await
         .unwrap();
-    assert!(db.due_deletions(LATER, 10).await.unwrap().is_empty());
-    let again = db.due_deletions(retry, 10).await.unwrap();
+    assert!(make::due(db, LATER, 10).await.is_empty());
+    let again = make::due(db, retry, 10).await;
     assert_eq!(again[0].remaining, [1, 3]);
     assert_eq!(db.space().await.unwrap().deletions, 1);
     db.deletion_progress(due[0].id, Vec::new(), retry)
@@ -219,6 +223,7 @@ async fn concurrent_overwrites_leave_one_version(fixture: &Fixture) {
     }
     let db = &fixture.db;
     let present = db.current(id, &key("a")).await.unwrap();
+    make::due(db, LATER, 1).await;
     let space = db.space().await.unwrap();
     let live = u64::from(present.is_some());
     assert_eq!((space.objects, space.chunks), (live, live));
@@ -264,8 +269,8 @@ async fn a_put_revives_a_deleted_key(fixture: &Fixture) {
     let committed = db.put_small(small(id, "a", 3), mutation()).await.unwrap();
     assert_eq!(committed.replaced, None);
     // The tombstone and its recovery record go with it.
-    assert_eq!(db.version(dead.version.version).await.unwrap(), None);
     assert_eq!(confirm_deletions(db, LATER).await, 10);
+    assert_eq!(db.version(dead.version.version).await.unwrap(), None);
     let one_bucket = u64::try_from(5 * 1_000).unwrap();
     assert_eq!(db.space().await.unwrap().recovery_bytes, one_bucket);
     db.put_tombstone(tombstone(id, "a", 4), mutation())
@@ -320,7 +325,7 @@ async fn a_copy_onto_itself_keeps_its_chunks(fixture: &Fixture) {
     let now = db.current_with_small(id, &key("a")).await.unwrap().unwrap();
     assert_eq!(now.0.version.version, version(id, "a", 2).version);
     assert_eq!(now.1.unwrap().layout, copies(1));
-    assert!(db.due_deletions(LATER, 9).await.unwrap().is_empty());
+    assert!(make::due(db, LATER, 9).await.is_empty());
     db.put_tombstone(tombstone(id, "a", 3), mutation())
         .await
         .unwrap();
@@ -392,17 +397,124 @@ async fn content_under_deletion_is_refused(fixture: &Fixture) {
     let id = bucket(db, 1).await;
     put(db, id, "a", 1).await;
     put(db, id, "a", 2).await;
-    // A client that never heard of its first put repeats it.
-    let answer = db.put_small(small(id, "a", 1), mutation()).await;
+    make::due(db, LATER, 1).await;
+    // The very same record again, as another version.
+    let mut again = small(id, "a", 1);
+    again.version = version(id, "a", 3);
+    let answer = db.put_small(again.clone(), mutation()).await;
     assert!(matches!(answer, Err(MetadataError::BeingDeleted)));
     confirm_deletions(db, LATER).await;
-    db.put_small(small(id, "a", 1), mutation()).await.unwrap();
+    db.put_small(again, mutation()).await.unwrap();
     let upload = make::upload(db, id, "u", 3, 0..1).await;
     db.abort_upload(upload, mutation()).await.unwrap();
     let next = make::upload_row(id, "u", 4);
     db.create_upload(next.clone(), mutation()).await.unwrap();
-    let plan = || db.plan_chunk(next.id, 0, make::chunk_cid(0), make::layout(0));
+    let plan = || db.plan_chunk(next.id, 0, make::chunk_cid(0), make::layout(0), make::NOW);
     assert!(matches!(plan().await, Err(MetadataError::BeingDeleted)));
     confirm_deletions(db, LATER).await;
     plan().await.unwrap();
+}
+
+/// The answer to the first request was lost; by the time it is repeated somebody else has replaced the object.
+async fn a_repeat_after_others_replaced_it_changes_nothing(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let source = put(db, id, "source", 90).await;
+    let copy = make::copy(source, version(id, "c", 91), 91);
+    let put_first = db.put_small(small(id, "a", 1), mutation()).await.unwrap();
+    put(db, id, "b", 2).await;
+    let dead_first = db
+        .put_tombstone(tombstone(id, "b", 3), mutation())
+        .await
+        .unwrap();
+    let copied_first = db.copy_version(copy.clone(), mutation()).await.unwrap();
+    let theirs = [
+        put(db, id, "a", 4).await,
+        put(db, id, "b", 5).await,
+        put(db, id, "c", 6).await,
+    ];
+    // At once, when the grace is over, and when everything of it is gone.
+    for round in 0..3 {
+        let again = db.put_small(small(id, "a", 1), mutation()).await.unwrap();
+        assert_eq!(
+            (again.sequence, again.fresh),
+            (put_first.sequence, false),
+            "round {round}"
+        );
+        let again = db
+            .put_tombstone(tombstone(id, "b", 3), mutation())
+            .await
+            .unwrap();
+        assert_eq!(
+            (again.sequence, again.fresh),
+            (dead_first.sequence, false),
+            "round {round}"
+        );
+        assert_eq!(again.replaced, dead_first.replaced);
+        let again = db.copy_version(copy.clone(), mutation()).await.unwrap();
+        assert_eq!(
+            (again.sequence, again.fresh),
+            (copied_first.sequence, false),
+            "round {round}"
+        );
+        for (name, version) in ["a", "b", "c"].into_iter().zip(theirs) {
+            let now = db.current(id, &key(name)).await.unwrap().unwrap();
+            assert_eq!(now.version.version, version, "{name} in round {round}");
+        }
+        match round {
+            0 => drop(make::due(db, LATER, 1).await),
+            _ => drop(confirm_deletions(db, LATER).await),
+        }
+    }
+    // Another entry under the same version id is still refused.
+    let mut other = small(id, "d", 7);
+    other.version.version = version(id, "a", 1).version;
+    let answer = db.put_small(other, mutation()).await;
+    assert!(
+        matches!(answer, Err(MetadataError::Exists("version"))),
+        "{answer:?}"
+    );
+    // Remembered for an hour, no longer.
+    let hour = 60 * 60 * 1_000;
+    assert_eq!(
+        db.expire_nonces(TimestampMs(LATER.0 + hour)).await.unwrap(),
+        0
+    );
+    assert_eq!(
+        db.expire_nonces(TimestampMs(LATER.0 + hour + 1))
+            .await
+            .unwrap(),
+        4
+    );
+    for name in ["source", "a", "b", "c"] {
+        let n = u32::from(name.as_bytes()[0]) + 500;
+        db.put_tombstone(tombstone(id, name, n), mutation())
+            .await
+            .unwrap();
+    }
+    assert_no_leak(db).await;
+}
+
+async fn a_replaced_object_is_read_to_its_end(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let old = put_chunked(db, id, "a", 1, 0..2).await;
+    put(db, id, "a", 2).await;
+    let row = db.version(old).await.unwrap().unwrap();
+    assert_eq!((row.kind, row.chunks), (VersionKind::Chunked, 2));
+    assert_eq!(db.chunks(old, 0, 9).await.unwrap().len(), 2);
+    assert!(db.chunk(old, 1).await.unwrap().is_some());
+    assert!(db.manifest_page(old, 1).await.unwrap().is_some());
+    // Until its grace is over, and not a moment longer.
+    assert!(make::due(db, TimestampMs(LATER.0 - 1), 9).await.is_empty());
+    assert!(db.chunk(old, 1).await.unwrap().is_some());
+    let shards: usize = make::due(db, LATER, 9)
+        .await
+        .iter()
+        .map(|deletion| deletion.remaining.len())
+        .sum();
+    assert_eq!(shards, 2 * 14 + 5);
+    assert_eq!(db.version(old).await.unwrap(), None);
+    assert!(db.chunks(old, 0, 9).await.unwrap().is_empty());
+    assert_eq!(db.manifest_page(old, 1).await.unwrap(), None);
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use database::{ConnectError, Database};
+use objects::layout::NodeSlot;
 use objects::metadata::{ListQuery, Metadata, MetadataError};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -39,7 +40,7 @@ async fn fill(db: &Database) {
 #[test]
 #[ignore = "writes the fixture of the present schema; run once for each new schema version, before its release"]
 fn write_fixture() {
-    let path = fixture(1);
+    let path = fixture(2);
     block_on(async {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let db = Database::connect_with(&url(&path), options())
@@ -60,7 +61,7 @@ fn write_fixture() {
 
 #[test]
 fn databases_of_every_schema_version_open() {
-    for version in 1..=1 {
+    for version in 1..=2 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metadata.sqlite");
         std::fs::copy(fixture(version), &path).unwrap();
@@ -88,6 +89,12 @@ fn databases_of_every_schema_version_open() {
             let chunks = db.chunks(copy.version, 0, 9).await.unwrap();
             assert_eq!(chunks[1].layout, make::layout(1));
             assert!(db.start_epoch(make::NOW).await.unwrap() >= make::NOW.0);
+            // Chunks of before are found by their shards too.
+            let lost = db
+                .shards_lost_on(NodeSlot(13), vec![make::layout(1).shards[13].cid])
+                .await
+                .unwrap();
+            assert_eq!(lost, [true], "schema {version}");
             let up = db.uploads(id, 9).await.unwrap()[0].id;
             db.abort_upload(up, mutation()).await.unwrap();
             for (n, name) in (100..).zip(["small", "folder/chunked", "folder/copy"]) {
@@ -112,6 +119,14 @@ fn released_migrations_are_not_edited() {
         (
             "postgres/0001_index.sql",
             "6b60a31fe42e79258ad5d10ce2f5b535776ce6f0f802f3b72a63ca220fa8d46f",
+        ),
+        (
+            "sqlite/0002_sharing_and_releases.sql",
+            "a101a4105cd34338276826655d91111c146ae19afab4900cfac77b8e575bdbb2",
+        ),
+        (
+            "postgres/0002_sharing_and_releases.sql",
+            "37984a1acba5e8a78e55dfd3a392603667d6256a4e9fe11a492035695762f107",
         ),
     ];
     for (file, hash) in released {

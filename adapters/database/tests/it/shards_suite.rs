@@ -26,7 +26,10 @@ async fn pending_shards_are_counted_until_they_land(fixture: &Fixture) {
     first.pending = vec![3, 4];
     db.put_small(first, mutation()).await.unwrap();
     let up = upload(db, id, "b", 2, 0..1).await;
-    let slot = db.plan_chunk(up, 1, chunk_cid(1), layout(1)).await.unwrap();
+    let slot = db
+        .plan_chunk(up, 1, chunk_cid(1), layout(1), NOW)
+        .await
+        .unwrap();
     db.acknowledge_chunk(slot.chunk.id, layout(1), vec![12, 13], NOW)
         .await
         .unwrap();
@@ -106,11 +109,11 @@ async fn a_shard_may_land_elsewhere(fixture: &Fixture) {
     assert_eq!(now.layout.shards[4].node, NodeSlot(9));
     assert!(now.pending.is_empty());
     // What may have come to the planned node is cleared at once.
-    let due = db.due_deletions(NOW, 9).await.unwrap();
+    let due = make::due(db, NOW, 9).await;
     assert_eq!((&due[0].layout, &due[0].remaining), (&copies(1), &vec![4]));
     // A second landing on a third node is one copy too many.
     db.shard_landed(chunk.id, 4, NodeSlot(10)).await.unwrap();
-    let due = db.due_deletions(NOW, 9).await.unwrap();
+    let due = make::due(db, NOW, 9).await;
     assert_eq!(due.len(), 2);
     assert_eq!(due[1].layout.shards[4].node, NodeSlot(10));
     assert_eq!(
@@ -138,7 +141,7 @@ async fn a_lost_shard_is_pending_again(fixture: &Fixture) {
     assert_eq!(db.pending_shards(0, 9).await.unwrap()[0].index, 2);
     db.shard_landed(chunk.id, 2, NodeSlot(2)).await.unwrap();
     assert_eq!(db.unplaced_versions().await.unwrap(), 0);
-    assert!(db.due_deletions(LATER, 9).await.unwrap().is_empty());
+    assert!(make::due(db, LATER, 9).await.is_empty());
 }
 
 async fn a_shard_wanted_again_is_not_deleted(fixture: &Fixture) {
@@ -155,12 +158,12 @@ async fn a_shard_wanted_again_is_not_deleted(fixture: &Fixture) {
         matches!(answer, Err(MetadataError::BeingDeleted)),
         "{answer:?}"
     );
-    let due = db.due_deletions(NOW, 9).await.unwrap();
+    let due = make::due(db, NOW, 9).await;
     assert_eq!(due[0].remaining, [2]);
     db.deletion_progress(due[0].id, vec![], NOW).await.unwrap();
     db.shard_landed(chunk.id, 2, NodeSlot(2)).await.unwrap();
     // Now node 9's copy goes, and only that.
-    let due = db.due_deletions(NOW, 9).await.unwrap();
+    let due = make::due(db, NOW, 9).await;
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].layout.shards[2].node, NodeSlot(9));
     assert_eq!(due[0].remaining, [2]);
@@ -207,8 +210,8 @@ async fn sums_cover_the_index(fixture: &Fixture) {
             buckets: 1,
             objects: 2,
             plain_bytes: 12 + 13,
-            chunks: 4,
-            shard_bytes: 2 * 5_000 + 2 * 14 * shard,
+            chunks: 5,
+            shard_bytes: 3 * 5_000 + 2 * 14 * shard,
             uploads: 1,
             pending_shards: 1,
             deletions: 1,
@@ -216,5 +219,5 @@ async fn sums_cover_the_index(fixture: &Fixture) {
         }
     );
     let never = TimestampMs(0);
-    assert!(db.due_deletions(never, 9).await.unwrap().is_empty());
+    assert!(make::due(db, never, 9).await.is_empty());
 }

@@ -1,8 +1,8 @@
 //! Uploads: plan, acknowledge, complete, abort.
 
-use domain::{TimestampMs, UploadId};
+use domain::{Cid, TimestampMs, UploadId};
 use objects::layout::NodeSlot;
-use objects::metadata::{Metadata, MetadataError, SlotChoice, VersionKind};
+use objects::metadata::{Metadata, MetadataError, SlotChoice, StagedPage, VersionKind};
 
 use crate::backend::Fixture;
 use crate::make::{
@@ -24,6 +24,10 @@ crate::both_databases!(
     a_repeated_chunk_within_one_object_is_counted,
     many_slots_are_completed_in_order,
     completed_uploads_are_forgotten_after_a_day,
+    an_upload_in_use_is_not_stale,
+    staged_pages_make_an_object,
+    staged_pages_must_be_those_that_were_named,
+    a_slow_node_is_substituted_by_a_written_plan,
 );
 
 async fn an_upload_is_listed_until_it_is_completed(fixture: &Fixture) {
@@ -54,22 +58,33 @@ async fn an_upload_is_listed_until_it_is_completed(fixture: &Fixture) {
 async fn planning_again_returns_the_first_plan(fixture: &Fixture) {
     let db = &fixture.db;
     let missing = db
-        .plan_chunk(UploadId([3; 16]), 0, chunk_cid(1), layout(1))
+        .plan_chunk(UploadId([3; 16]), 0, chunk_cid(1), layout(1), NOW)
         .await;
     assert!(matches!(missing, Err(MetadataError::NotFound("upload"))));
     let id = bucket(db, 1).await;
     let up = upload(db, id, "a", 1, 0..0).await;
-    let first = db.plan_chunk(up, 5, chunk_cid(1), layout(1)).await.unwrap();
+    let first = db
+        .plan_chunk(up, 5, chunk_cid(1), layout(1), NOW)
+        .await
+        .unwrap();
     assert!(!first.acknowledged);
     assert_eq!(first.chunk.pending, (0..14).collect::<Vec<u8>>());
     let mut elsewhere = layout(1);
     elsewhere.shards[0].node = NodeSlot(99);
-    let again = db.plan_chunk(up, 5, chunk_cid(1), elsewhere).await.unwrap();
+    let again = db
+        .plan_chunk(up, 5, chunk_cid(1), elsewhere, NOW)
+        .await
+        .unwrap();
     assert_eq!(again, first);
-    let other = db.plan_chunk(up, 5, chunk_cid(2), layout(2)).await.unwrap();
+    let other = db
+        .plan_chunk(up, 5, chunk_cid(2), layout(2), NOW)
+        .await
+        .unwrap();
     assert_ne!(other.chunk.id, first.chunk.id);
     // Slots are paged by index.
-    db.plan_chunk(up, 9, chunk_cid(3), layout(3)).await.unwrap();
+    db.plan_chunk(up, 9, chunk_cid(3), layout(3), NOW)
+        .await
+        .unwrap();
     let from = async |n, limit| -> Vec<u32> {
         let slots = db.slots(up, n, limit).await.unwrap();
         slots.iter().map(|slot| slot.n).collect()
@@ -85,7 +100,10 @@ async fn an_acknowledgement_replaces_the_plan(fixture: &Fixture) {
     let db = &fixture.db;
     let id = bucket(db, 1).await;
     let up = upload(db, id, "a", 1, 0..0).await;
-    let slot = db.plan_chunk(up, 0, chunk_cid(1), layout(1)).await.unwrap();
+    let slot = db
+        .plan_chunk(up, 0, chunk_cid(1), layout(1), NOW)
+        .await
+        .unwrap();
     let mut written = layout(1);
     written.shards[2].node = NodeSlot(20);
     written.shards[7].node = NodeSlot(21);
@@ -98,7 +116,7 @@ async fn an_acknowledgement_replaces_the_plan(fixture: &Fixture) {
         (&now.chunk.layout, &now.chunk.pending),
         (&written, &vec![13])
     );
-    let due = db.due_deletions(LATER, 9).await.unwrap();
+    let due = make::due(db, LATER, 9).await;
     assert_eq!(
         (&due[0].layout, &due[0].remaining),
         (&layout(1), &vec![2, 7])
@@ -107,7 +125,7 @@ async fn an_acknowledgement_replaces_the_plan(fixture: &Fixture) {
     db.acknowledge_chunk(slot.chunk.id, written.clone(), vec![13], NOW)
         .await
         .unwrap();
-    assert_eq!(db.due_deletions(LATER, 9).await.unwrap().len(), 1);
+    assert_eq!(make::due(db, LATER, 9).await.len(), 1);
     // Another one does not move what was acknowledged; its places are cleared.
     db.acknowledge_chunk(slot.chunk.id, layout(1), vec![], NOW)
         .await
@@ -148,7 +166,7 @@ async fn a_completed_upload_is_an_object(fixture: &Fixture) {
     );
     assert_eq!(db.manifest_page(v, 2).await.unwrap(), None);
     assert!(db.slots(up, 0, 9).await.unwrap().is_empty());
-    let plan = db.plan_chunk(up, 9, chunk_cid(9), layout(9)).await;
+    let plan = db.plan_chunk(up, 9, chunk_cid(9), layout(9), NOW).await;
     assert!(matches!(plan, Err(MetadataError::NotFound("upload"))));
     let abort = db.abort_upload(up, mutation()).await;
     assert!(matches!(abort, Err(MetadataError::Exists(_))), "{abort:?}");
@@ -162,7 +180,9 @@ async fn completing_needs_every_chunk_acknowledged(fixture: &Fixture) {
     let db = &fixture.db;
     let id = bucket(db, 1).await;
     let up = upload(db, id, "a", 1, 0..2).await;
-    db.plan_chunk(up, 2, chunk_cid(2), layout(2)).await.unwrap();
+    db.plan_chunk(up, 2, chunk_cid(2), layout(2), NOW)
+        .await
+        .unwrap();
     let missing = async |slots: &[(u32, u32)], expected: u32| {
         let mut body = complete(up, version(id, "a", 1), 0..0);
         body.slots = slots
@@ -234,7 +254,7 @@ async fn slots_that_were_not_chosen_go(fixture: &Fixture) {
     let up = upload(db, id, "a", 1, 0..2).await;
     for (n, chunk) in [(0, 10), (1, 11), (7, 12)] {
         let slot = db
-            .plan_chunk(up, n, chunk_cid(chunk), layout(chunk))
+            .plan_chunk(up, n, chunk_cid(chunk), layout(chunk), NOW)
             .await
             .unwrap();
         db.acknowledge_chunk(slot.chunk.id, layout(chunk), vec![], NOW)
@@ -256,7 +276,9 @@ async fn an_aborted_upload_leaves_nothing(fixture: &Fixture) {
     let db = &fixture.db;
     let id = bucket(db, 1).await;
     let up = upload(db, id, "a", 1, 0..3).await;
-    db.plan_chunk(up, 3, chunk_cid(3), layout(3)).await.unwrap();
+    db.plan_chunk(up, 3, chunk_cid(3), layout(3), NOW)
+        .await
+        .unwrap();
     db.abort_upload(up, mutation()).await.unwrap();
     db.abort_upload(up, mutation()).await.unwrap();
     assert_eq!(db.upload(up).await.unwrap(), None);
@@ -290,7 +312,7 @@ async fn the_same_ciphertext_is_one_chunk(fixture: &Fixture) {
     let mut elsewhere = layout(0);
     elsewhere.shards[0].node = NodeSlot(77);
     let slot = db
-        .plan_chunk(two, 0, chunk_cid(0), elsewhere)
+        .plan_chunk(two, 0, chunk_cid(0), elsewhere, NOW)
         .await
         .unwrap();
     assert_eq!((&slot.chunk.layout, slot.acknowledged), (&layout(0), true));
@@ -313,7 +335,9 @@ async fn a_repeated_chunk_within_one_object_is_counted(fixture: &Fixture) {
     let id = bucket(db, 1).await;
     let up = upload(db, id, "a", 1, 0..1).await;
     for n in 1..3 {
-        db.plan_chunk(up, n, chunk_cid(0), layout(0)).await.unwrap();
+        db.plan_chunk(up, n, chunk_cid(0), layout(0), NOW)
+            .await
+            .unwrap();
     }
     let mut body = complete(up, version(id, "a", 1), 0..1);
     for n in 1..3 {
@@ -352,7 +376,10 @@ async fn many_slots_are_completed_in_order(fixture: &Fixture) {
         let db = db.clone();
         tasks.push(tokio::spawn(async move {
             for n in (worker..CHUNKS).step_by(8) {
-                let slot = db.plan_chunk(up, n, chunk_cid(n), layout(n)).await.unwrap();
+                let slot = db
+                    .plan_chunk(up, n, chunk_cid(n), layout(n), NOW)
+                    .await
+                    .unwrap();
                 db.acknowledge_chunk(slot.chunk.id, layout(n), vec![], NOW)
                     .await
                     .unwrap();
@@ -370,6 +397,7 @@ async fn many_slots_are_completed_in_order(fixture: &Fixture) {
     db.put_tombstone(tombstone(id, "a", 2), mutation())
         .await
         .unwrap();
+    make::due(db, LATER, 1).await;
     assert_eq!(db.space().await.unwrap().chunks, 0);
     assert_no_leak(db).await;
 }
@@ -388,4 +416,172 @@ async fn completed_uploads_are_forgotten_after_a_day(fixture: &Fixture) {
         .await
         .unwrap();
     assert_eq!(db.upload(up).await.unwrap(), None);
+}
+
+async fn an_upload_in_use_is_not_stale(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let used = upload(db, id, "a", 1, 0..0).await;
+    let paged = upload(db, id, "b", 2, 0..0).await;
+    let idle = upload(db, id, "c", 3, 0..0).await;
+    let later = TimestampMs(NOW.0 + 3_600_000);
+    db.plan_chunk(used, 0, chunk_cid(1), layout(1), later)
+        .await
+        .unwrap();
+    db.stage_page(paged, page(0, 0..1), later).await.unwrap();
+    let before = TimestampMs(later.0 - 1);
+    assert_eq!(db.stale_uploads(before, 9).await.unwrap(), [idle]);
+    let before = TimestampMs(later.0 + 1);
+    assert_eq!(db.stale_uploads(before, 9).await.unwrap().len(), 3);
+}
+
+/// Page `number` over some chunks.
+fn page(number: u32, chunks: std::ops::Range<u32>) -> StagedPage {
+    let bytes = format!("page {number}: {chunks:?}").into_bytes();
+    StagedPage {
+        number,
+        cid: Cid::of(domain::Codec::DagCbor, &bytes),
+        chunks: chunks.map(chunk_cid).collect(),
+        bytes,
+    }
+}
+
+async fn staged_pages_make_an_object(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let up = upload(db, id, "a", 1, 0..7).await;
+    let pages = [page(0, 0..3), page(1, 3..6), page(2, 6..7)];
+    // A first try at page 1 is replaced; one page too many is not part of the object.
+    db.stage_page(up, page(1, 0..3), NOW).await.unwrap();
+    db.stage_page(up, page(3, 0..1), NOW).await.unwrap();
+    for page in &pages {
+        db.stage_page(up, page.clone(), NOW).await.unwrap();
+    }
+    assert_eq!(
+        db.staged_page(up, 1).await.unwrap().as_ref(),
+        Some(&pages[1])
+    );
+    assert_eq!(db.staged_page(up, 9).await.unwrap(), None);
+    let mut body = complete(up, version(id, "a", 1), 0..0);
+    body.pages = Vec::new();
+    body.staged = pages.iter().map(|page| page.cid).collect();
+    let committed = db.complete_upload(body.clone(), mutation()).await.unwrap();
+    assert!(committed.fresh);
+    assert!(!db.complete_upload(body, mutation()).await.unwrap().fresh);
+    let v = version(id, "a", 1).version;
+    let row = db.version(v).await.unwrap().unwrap();
+    assert_eq!(row.chunks, 7);
+    let chunks = db.chunks(v, 0, 9).await.unwrap();
+    let cids: Vec<_> = chunks.iter().map(|chunk| chunk.cid).collect();
+    assert_eq!(cids, (0..7).map(chunk_cid).collect::<Vec<_>>());
+    for page in &pages {
+        let stored = db.manifest_page(v, page.number).await.unwrap();
+        assert_eq!(stored.as_ref(), Some(&page.bytes));
+    }
+    assert_eq!(db.manifest_page(v, 3).await.unwrap(), None);
+    assert_eq!(db.staged_page(up, 0).await.unwrap(), None);
+    let answer = db.stage_page(up, page(0, 0..1), NOW).await;
+    assert!(matches!(answer, Err(MetadataError::NotFound("upload"))));
+    db.put_tombstone(tombstone(id, "a", 2), mutation())
+        .await
+        .unwrap();
+    assert_no_leak(db).await;
+}
+
+async fn staged_pages_must_be_those_that_were_named(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let up = upload(db, id, "a", 1, 0..4).await;
+    db.stage_page(up, page(0, 0..2), NOW).await.unwrap();
+    let mut body = complete(up, version(id, "a", 1), 0..0);
+    body.pages = Vec::new();
+    let mut check = async |staged: &[StagedPage]| {
+        body.staged = staged.iter().map(|page| page.cid).collect();
+        db.complete_upload(body.clone(), mutation()).await
+    };
+    let answer = check(&[page(0, 0..2), page(1, 2..4)]).await;
+    assert!(
+        matches!(answer, Err(MetadataError::PageMissing { page: 1 })),
+        "{answer:?}"
+    );
+    db.stage_page(up, page(1, 2..3), NOW).await.unwrap();
+    // Replaced since it was looked at.
+    let answer = check(&[page(0, 0..2), page(1, 2..4)]).await;
+    assert!(
+        matches!(answer, Err(MetadataError::PageMissing { page: 1 })),
+        "{answer:?}"
+    );
+    // A page that names a chunk which was never acknowledged.
+    db.stage_page(up, page(1, 2..5), NOW).await.unwrap();
+    let answer = check(&[page(0, 0..2), page(1, 2..5)]).await;
+    assert!(
+        matches!(answer, Err(MetadataError::ChunkMissing { n: 4 })),
+        "{answer:?}"
+    );
+    assert_eq!(db.current(id, &key("a")).await.unwrap(), None);
+    db.abort_upload(up, mutation()).await.unwrap();
+    assert_eq!(db.staged_page(up, 0).await.unwrap(), None);
+    assert_no_leak(db).await;
+}
+
+async fn a_slow_node_is_substituted_by_a_written_plan(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let up = upload(db, id, "a", 1, 0..0).await;
+    let slot = db
+        .plan_chunk(up, 0, chunk_cid(1), layout(1), NOW)
+        .await
+        .unwrap();
+    let chunk = slot.chunk.id;
+    let clear_at = TimestampMs(NOW.0 + 60_000);
+    db.substitute_node(chunk, 3, NodeSlot(20), clear_at)
+        .await
+        .unwrap();
+    // Two shards of one chunk never lie on one node.
+    let taken = db.substitute_node(chunk, 4, NodeSlot(20), clear_at).await;
+    assert!(matches!(taken, Err(MetadataError::Exists(_))), "{taken:?}");
+    let mut expected = layout(1);
+    expected.shards[3].node = NodeSlot(20);
+    let planned = &db.slots(up, 0, 1).await.unwrap()[0].chunk.layout;
+    assert_eq!(*planned, expected);
+    // What may still come to the slow node is cleared later.
+    assert!(
+        db.due_deletions(TimestampMs(clear_at.0 - 1), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let due = db.due_deletions(clear_at, 9).await.unwrap();
+    assert_eq!((&due[0].layout, &due[0].remaining), (&layout(1), &vec![3]));
+    // The gateway dies here: the upload's end clears the substitute too.
+    db.abort_upload(up, mutation()).await.unwrap();
+    let mut cleared = Vec::new();
+    for deletion in make::due(db, LATER, 9).await {
+        for index in deletion.remaining {
+            cleared.push(deletion.layout.shards[usize::from(index)]);
+        }
+    }
+    assert!(expected.shards.iter().all(|place| cleared.contains(place)));
+    confirm_deletions(db, clear_at).await;
+    // Once acknowledged, a late substitution changes nothing.
+    let up = upload(db, id, "b", 2, 5..6).await;
+    let chunk = db.slots(up, 0, 1).await.unwrap()[0].chunk.id;
+    db.substitute_node(chunk, 3, NodeSlot(20), clear_at)
+        .await
+        .unwrap();
+    assert_eq!(db.slots(up, 0, 1).await.unwrap()[0].chunk.layout, layout(5));
+    // Unless that shard never arrived: then it goes elsewhere for good.
+    db.shard_lost(chunk, 3).await.unwrap();
+    db.substitute_node(chunk, 3, NodeSlot(20), clear_at)
+        .await
+        .unwrap();
+    db.shard_landed(chunk, 3, NodeSlot(20)).await.unwrap();
+    let moved = &db.slots(up, 0, 1).await.unwrap()[0].chunk;
+    assert_eq!(moved.layout.shards[3].node, NodeSlot(20));
+    assert!(moved.pending.is_empty());
+    let due = make::due(db, clear_at, 9).await;
+    assert_eq!((&due[0].layout, &due[0].remaining), (&layout(5), &vec![3]));
+    db.abort_upload(up, mutation()).await.unwrap();
+    assert_no_leak(db).await;
+    assert_eq!(fixture.rows("chunk_shards").await, 0);
 }

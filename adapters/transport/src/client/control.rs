@@ -153,6 +153,25 @@ impl NodeClient {
             .collect()
     }
 
+    /// Up to `limit` (1 to 10,000) shards that the node found damaged and that were not replaced or deleted since.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn damaged(&self, limit: u32, deadline: Deadline) -> Result<Vec<Cid>, PeerError> {
+        let request = v1::ListDamagedRequest { limit };
+        let answer = within(deadline, self.control(deadline).list_damaged(request)).await?;
+        if answer.cids.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
+            return Err(PeerError::misbehaved("more shards than asked for"));
+        }
+        answer
+            .cids
+            .iter()
+            .map(|bytes| {
+                Cid::from_bytes(bytes).map_err(|_| PeerError::misbehaved("a shard without a name"))
+            })
+            .collect()
+    }
+
     /// Capacity, use and health; the liveness probe.
     ///
     /// # Errors
@@ -184,6 +203,7 @@ impl NodeClient {
             write_state_detail: answer.write_state_detail,
             uptime: Duration::from_secs(answer.uptime_seconds),
             corrupt_count: answer.corrupt_count,
+            damaged_count: answer.damaged_count,
             version: answer.version,
         })
     }

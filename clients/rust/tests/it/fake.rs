@@ -65,6 +65,7 @@ struct Upload {
     key: String,
     bucket: String,
     chunks: BTreeMap<usize, (Cid, Vec<u8>)>,
+    pages: BTreeMap<usize, Vec<u8>>,
     completed: Option<VersionId>,
 }
 
@@ -276,6 +277,7 @@ impl Store {
                     key: create.key.as_str().to_owned(),
                     bucket: (*name).to_owned(),
                     chunks: BTreeMap::new(),
+                    pages: BTreeMap::new(),
                     completed: None,
                 };
                 self.uploads.insert(id.to_string(), upload);
@@ -286,6 +288,11 @@ impl Store {
                 let chunk = (Cid::of_raw(body), body.to_vec());
                 upload.chunks.insert(n.parse().unwrap(), chunk);
                 ok(&json!({ "durable_shards": 12, "total_shards": 14 }))
+            }
+            ("PUT", ["uploads", id, "pages", n]) => {
+                let upload = self.uploads.get_mut(*id).ok_or(Code::NotFound)?;
+                upload.pages.insert(n.parse().unwrap(), body.to_vec());
+                raw("")
             }
             ("GET", ["uploads", id]) => {
                 let upload = self.uploads.get(*id).ok_or(Code::NotFound)?;
@@ -417,9 +424,10 @@ impl Store {
     fn complete(&mut self, id: &str, body: &Bytes) -> Result<Reply, Code> {
         let complete = CompleteBody::decode(body).unwrap();
         let upload = self.uploads.get_mut(id).ok_or(Code::NotFound)?;
-        let pages = complete.pages.into_iter();
+        let mut pages: Vec<Vec<u8>> = complete.pages.into_iter().map(|p| p.into_vec()).collect();
+        pages.extend(upload.pages.values().cloned());
         let object = Object {
-            pages: pages.map(|page| page.into_vec()).collect(),
+            pages,
             chunks: upload.chunks.values().cloned().collect(),
             ..Object::new(complete.version_record, complete.manifest)
         };

@@ -71,6 +71,9 @@ impl From<MetadataError> for Failure {
             MetadataError::ChunkMissing { n } => {
                 Self::from(Problem::new(Code::ChunkMissing, text).with("chunk", n))
             }
+            MetadataError::PageMissing { page } => {
+                Self::from(Problem::new(Code::ChunkMissing, text).with("page", page))
+            }
             MetadataError::Replayed => Self::new(Code::RequestReplayed, text),
             MetadataError::BeingDeleted => Self::new(
                 Code::Unavailable,
@@ -118,9 +121,9 @@ impl From<WriteError> for Failure {
 }
 
 /// A failed read of chunk `n`.
-pub(super) fn read_failure(n: u32, error: ReadError) -> Failure {
+pub(crate) fn read_failure(n: u32, error: ReadError) -> Failure {
     match error {
-        ReadError::NotEnoughShards { found, needed } => Failure::from(
+        ReadError::NotEnoughShards { found, needed, .. } => Failure::from(
             Problem::new(
                 Code::NotEnoughShards,
                 format!("chunk {n}: {found} of the {needed} shards that are needed answer"),

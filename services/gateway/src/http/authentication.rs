@@ -14,6 +14,7 @@ use wire::token::Claims;
 
 use super::Answer;
 use super::answer::Failure;
+use super::flow::Flows;
 use crate::app::App;
 use crate::records::Bucket;
 
@@ -22,6 +23,8 @@ use crate::records::Bucket;
 pub struct Caller {
     /// Who.
     pub principal: Principal,
+    /// The responses of the caller's connection.
+    pub flows: Arc<Flows>,
     proof: Proof,
 }
 
@@ -45,6 +48,11 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
 fn authenticate(app: &App, request: &Request) -> Answer<Caller> {
     let headers = request.headers();
     let now = app.now();
+    let flows = request
+        .extensions()
+        .get::<Arc<Flows>>()
+        .cloned()
+        .ok_or_else(|| Failure::internal("a request without a connection"))?;
     if http_signature::is_signed(headers) {
         let view = RequestView {
             method: request.method(),
@@ -54,6 +62,7 @@ fn authenticate(app: &App, request: &Request) -> Answer<Caller> {
         let verified = http_signature::verify(view, &app.config.deployment, now)?;
         return Ok(Caller {
             principal: verified.principal,
+            flows,
             proof: Proof::Signature(Box::new(verified)),
         });
     }
@@ -71,6 +80,7 @@ fn authenticate(app: &App, request: &Request) -> Answer<Caller> {
         .map_err(|error| Failure::new(error.code(), error.to_string()))?;
     Ok(Caller {
         principal: claims.principal,
+        flows,
         proof: Proof::Token(Box::new(claims)),
     })
 }

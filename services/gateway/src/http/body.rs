@@ -1,4 +1,5 @@
-//! Request bodies with bounds on size and patience, and response bodies that hold their share of the byte budget.
+//! Request bodies with bounds on size and patience, and response bodies that hold their share of the byte
+//! budget until they have left.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use wire::problem::Code;
 
 use super::answer::Failure;
+use super::flow::{self, Flows};
 use crate::budget::BudgetGuard;
 
 /// Grace before a sender's rate is looked at.
@@ -78,30 +80,29 @@ pub async fn collect(
     }
 }
 
-/// Bytes to send, with the budget that they take.
+/// Frames to send, in order.
 #[derive(Debug)]
-pub struct GuardedBytes {
+pub struct Frames {
     frames: VecDeque<Bytes>,
     left: u64,
-    _guard: Option<BudgetGuard>,
 }
 
-impl GuardedBytes {
-    /// Sends `frames`; `guard` is held until the last is taken or the connection ends.
-    pub fn body(frames: Vec<Bytes>, guard: Option<BudgetGuard>) -> Body {
+impl Frames {
+    /// Sends `frames`; `guard` is held until the last of them has left the connection, and a receiver that does not take
+    /// them at a minimum rate loses it.
+    pub fn body(frames: Vec<Bytes>, guard: Option<BudgetGuard>, flows: &Flows) -> Body {
         let left = frames
             .iter()
             .map(|frame| u64::try_from(frame.len()).unwrap_or(0))
             .sum();
         Body::new(Self {
-            frames: frames.into(),
+            frames: flow::tied(frames, guard, flows).into(),
             left,
-            _guard: guard,
         })
     }
 }
 
-impl http_body::Body for GuardedBytes {
+impl http_body::Body for Frames {
     type Data = Bytes;
     type Error = Infallible;
 

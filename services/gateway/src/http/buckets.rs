@@ -18,11 +18,47 @@ use super::answer::Failure;
 use super::authentication::Caller;
 use super::{Answer, body};
 use crate::app::App;
+use crate::budget::{BudgetGuard, Share};
 use crate::records::{self, Bucket};
 use crate::recovery::Kind;
+use crate::unsettled::Claims;
 
-/// Reads a control body and checks it against the signature.
-pub(super) async fn control_body(app: &App, caller: &Caller, request: Request) -> Answer<Vec<u8>> {
+/// A control body, which counts against the byte budget as long as it is held.
+pub(super) struct ControlBody {
+    bytes: Vec<u8>,
+    _guard: BudgetGuard,
+}
+
+impl std::ops::Deref for ControlBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a control body within the byte budget and checks it against the signature.
+pub(super) async fn control_body(
+    app: &App,
+    caller: &Caller,
+    request: Request,
+) -> Answer<ControlBody> {
+    let announced = match request.headers().get(axum::http::header::CONTENT_LENGTH) {
+        Some(_) => body::declared_length(request.headers(), CONTROL_BODY_BYTES_MAX)?,
+        None => CONTROL_BODY_BYTES_MAX,
+    };
+    let guard = app
+        .budget
+        .take(caller.principal, Share::Put, announced)
+        .await?;
+    Ok(ControlBody {
+        bytes: budgeted_body(app, caller, request).await?,
+        _guard: guard,
+    })
+}
+
+/// As [`control_body`], for whoever has taken the budget for it already.
+pub(super) async fn budgeted_body(app: &App, caller: &Caller, request: Request) -> Answer<Vec<u8>> {
     let declared = request
         .headers()
         .get(axum::http::header::CONTENT_LENGTH)
@@ -74,7 +110,12 @@ pub async fn create(
     caller.administrator(&app)?;
     let bytes = control_body(&app, &caller, request).await?;
     let now = app.now();
-    let mut row = records::new_bucket(bytes, &caller.principal, &app.config.deployment, now)?;
+    let mut row = records::new_bucket(
+        bytes.to_vec(),
+        &caller.principal,
+        &app.config.deployment,
+        now,
+    )?;
     let nodes = app.peers.iter().count();
     if nodes < row.profile.total() {
         return Err(Failure::from(
@@ -90,20 +131,15 @@ pub async fn create(
             .with("reachable", nodes),
         ));
     }
-    row.recovery = vec![app.store_recovery(Kind::Bucket, &[&row.record]).await?];
+    let mut claims = Claims::default();
+    let record = app
+        .store_recovery(Kind::Bucket, &[&row.record], &mut claims)
+        .await?;
+    row.recovery = vec![record];
     let answer = info(&row);
-    let recovery = row.recovery.clone();
-    let fresh = match app.metadata.create_bucket(row, caller.mutation(&app)).await {
-        Ok(fresh) => fresh,
-        Err(error) => {
-            app.drop_recovery(&recovery).await;
-            return Err(error.into());
-        }
-    };
-    if !fresh {
-        app.drop_recovery(&recovery).await;
-    }
-    let status = if fresh {
+    let created = app.metadata.create_bucket(row, caller.mutation(&app)).await;
+    claims.settle(&created, |fresh| *fresh);
+    let status = if created? {
         StatusCode::CREATED
     } else {
         StatusCode::OK
@@ -228,7 +264,7 @@ pub async fn put_key(
     let bytes = control_body(&app, &caller, request).await?;
     let mutation = caller.mutation(&app);
     let fresh = app
-        .put_bucket_key(&bucket, &caller.principal, id, bytes, mutation)
+        .put_bucket_key(&bucket, &caller.principal, id, bytes.to_vec(), mutation)
         .await?;
     Ok(if fresh {
         StatusCode::CREATED
@@ -254,12 +290,13 @@ impl App {
         {
             return Ok(false);
         }
-        row.recovery = vec![self.store_recovery(Kind::BucketKey, &[&row.record]).await?];
-        let recovery = row.recovery.clone();
+        let mut claims = Claims::default();
+        let recovery = self
+            .store_recovery(Kind::BucketKey, &[&row.record], &mut claims)
+            .await?;
+        row.recovery = vec![recovery];
         let stored = self.metadata.put_bucket_key(row, mutation).await;
-        if !matches!(stored, Ok(true)) {
-            self.drop_recovery(&recovery).await;
-        }
+        claims.settle(&stored, |fresh| *fresh);
         Ok(stored?)
     }
 }

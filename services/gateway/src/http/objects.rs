@@ -11,10 +11,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use domain::limits::{CONTROL_BODY_BYTES_MAX, MANIFEST_PAGE_CHUNKS, SMALL_PLAIN_BYTES_MAX};
 use domain::{ObjectKey, Permission, Profile, ShardTag};
-use objects::layout::{ChunkLayout, NodeSlot};
+use objects::layout::NodeSlot;
 use objects::metadata::{
     ChunkRow, CopyVersion, ListQuery, ListedObject, Metadata as _, NewVersion, PutSmall,
-    PutTombstone, VersionKind, VersionRow,
+    PutTombstone, RecoveryRecord, VersionKind, VersionRow,
 };
 use serde::Deserialize;
 use wire::problem::Code;
@@ -23,15 +23,16 @@ use wire::rest::{
 };
 
 use super::Answer;
-use super::answer::{Failure, read_failure};
+use super::answer::Failure;
 use super::authentication::Caller;
-use super::body::GuardedBytes;
-use super::buckets::{cbor, control_body, page_limit};
-use super::uploads::{Wait, put_answer, settle};
+use super::body::Frames;
+use super::buckets::{budgeted_body, cbor, control_body, page_limit};
+use super::uploads::{Wait, put_answer};
 use crate::app::App;
 use crate::budget::{BudgetGuard, Share};
 use crate::records::{self, Bucket};
 use crate::recovery::Kind;
+use crate::unsettled::Claims;
 
 /// What a listing is limited to.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -127,7 +128,7 @@ pub async fn put_small(
         .budget
         .take(caller.principal, Share::Put, length * 3)
         .await?;
-    let bytes = control_body(&app, &caller, request).await?;
+    let bytes = budgeted_body(&app, &caller, request).await?;
     app.metrics
         .uploaded_bytes
         .inc_by(u64::try_from(bytes.len()).unwrap_or(0));
@@ -167,13 +168,16 @@ pub async fn put_small(
         pending: stored.stored.pending.clone(),
     };
     let committed = app.metadata.put_small(put, caller.mutation(&app)).await;
-    let committed = settle(&app, committed, std::slice::from_ref(&stored.layout)).await?;
+    let mut claims = Claims::default();
+    claims.add(stored.claim);
+    claims.settle(&committed, |committed| committed.fresh);
+    let committed = committed?;
     let pending = stored.stored.pending.len();
     if pending > 0 {
         app.pending_work.notify_one();
     }
     if !committed.fresh || (pending > 0 && query.wait.is_some()) {
-        return put_answer(&app, id, committed, 1, &Wait { wait: query.wait }).await;
+        return put_answer(&app, id, committed, &Wait { wait: query.wait }).await;
     }
     let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let answer = PutAnswer {
@@ -265,7 +269,7 @@ pub(super) async fn object_answer(
     };
     // What a slow receiver keeps waiting counts until it is gone.
     let mut response = cbor(StatusCode::OK, Vec::new());
-    *response.body_mut() = GuardedBytes::body(vec![answer.encode().into()], held);
+    *response.body_mut() = Frames::body(vec![answer.encode().into()], held, &caller.flows);
     Ok(response)
 }
 
@@ -281,11 +285,10 @@ async fn small_chunk(
         .budget
         .take(caller.principal, Share::Get, length)
         .await?;
-    let read = app
-        .reader
-        .range(row, 0..length, false)
-        .await
-        .map_err(|e| read_failure(0, e))?;
+    let read = match app.reader.range(row, 0..length, false).await {
+        Ok(read) => read,
+        Err(error) => return Err(app.read_failed(0, row, false, error).await),
+    };
     if !read.lost.is_empty() {
         app.report_lost(row, &read.lost, false).await;
     }
@@ -297,11 +300,10 @@ async fn small_chunk(
     let stored = if domain::Cid::of_raw(&stored) == row.cid {
         stored
     } else {
-        let checked = app
-            .reader
-            .verified_chunk(row)
-            .await
-            .map_err(|e| read_failure(0, e))?;
+        let checked = match app.reader.verified_chunk(row).await {
+            Ok(read) => read,
+            Err(error) => return Err(app.read_failed(0, row, true, error).await),
+        };
         app.report_lost(row, &checked.lost, true).await;
         objects::peer::ShardBytes {
             proof: None,
@@ -468,20 +470,20 @@ pub async fn delete(
             .metadata
             .put_tombstone(put, caller.mutation(&app))
             .await?;
-        return put_answer(&app, version.version, committed, 0, &Wait::default()).await;
+        return put_answer(&app, version.version, committed, &Wait::default()).await;
     }
-    let recovery = vec![
-        app.store_recovery(Kind::Version, &[&version.record])
-            .await?,
-    ];
+    let mut claims = Claims::default();
+    let record = app
+        .store_recovery(Kind::Version, &[&version.record], &mut claims)
+        .await?;
     let id = version.version;
     let put = PutTombstone {
         version,
-        recovery: recovery.clone(),
+        recovery: vec![record],
     };
     let committed = app.metadata.put_tombstone(put, caller.mutation(&app)).await;
-    let committed = settle(&app, committed, &recovery).await?;
-    put_answer(&app, id, committed, 0, &Wait::default()).await
+    claims.settle(&committed, |committed| committed.fresh);
+    put_answer(&app, id, committed?, &Wait::default()).await
 }
 
 /// Copies or moves an object: a new entry over the same content; chunks are counted by reference.
@@ -521,8 +523,8 @@ pub async fn copy(
             "the entry names other content than the source",
         ));
     }
-    let own = copy_recovery(&app, &version, &source).await?;
-    let mut recovery = own.clone();
+    let mut claims = Claims::default();
+    let own = copy_recovery(&app, &version, &source, &mut claims).await?;
     let tombstone = match &body.tombstone {
         None => None,
         Some(bytes) => {
@@ -535,9 +537,8 @@ pub async fn copy(
                 ));
             }
             let record = app
-                .store_recovery(Kind::Version, &[&tombstone.record])
+                .store_recovery(Kind::Version, &[&tombstone.record], &mut claims)
                 .await?;
-            recovery.push(record.clone());
             Some(PutTombstone {
                 version: tombstone,
                 recovery: vec![record],
@@ -552,9 +553,8 @@ pub async fn copy(
         recovery: own,
     };
     let committed = app.metadata.copy_version(copy, caller.mutation(&app)).await;
-    let committed = settle(&app, committed, &recovery).await?;
-    let chunks = usize::try_from(source.chunks).unwrap_or(usize::MAX);
-    put_answer(&app, id, committed, chunks, &Wait::default()).await
+    claims.settle(&committed, |committed| committed.fresh);
+    put_answer(&app, id, committed?, &Wait::default()).await
 }
 
 /// Recovery records of a copy: its own version record, and the pages and layouts that it shares with the source, so that
@@ -563,37 +563,26 @@ async fn copy_recovery(
     app: &App,
     version: &NewVersion,
     source: &VersionRow,
-) -> Answer<Vec<ChunkLayout>> {
+    claims: &mut Claims,
+) -> Answer<Vec<RecoveryRecord>> {
     let per_page = u32::try_from(MANIFEST_PAGE_CHUNKS).unwrap_or(u32::MAX);
-    let mut pages = Vec::new();
-    for number in 0..source.chunks.div_ceil(per_page) {
-        match app
-            .metadata
-            .manifest_page(source.version.version, number)
-            .await?
-        {
-            Some(page) => pages.push(page),
-            None => break,
-        }
-    }
-    let page_count = u32::try_from(pages.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let id = source.version.version;
+    // One page of chunks stands in the root, more in pages.
+    let in_pages = app.metadata.manifest_page(id, 0).await?.is_some();
+    let pages = source.chunks.div_ceil(per_page);
+    let page_count = if in_pages { pages } else { 0 }.to_be_bytes();
     let head: [&[u8]; 3] = [&version.record, &source.manifest_root, &page_count];
-    let mut stored = vec![app.store_recovery(Kind::Version, &head).await?];
-    for number in 0..source.chunks.div_ceil(per_page) {
+    let mut stored = vec![app.store_recovery(Kind::Version, &head, claims).await?];
+    for number in 0..pages {
         let from = number.saturating_mul(per_page);
-        let chunks = app
-            .metadata
-            .chunks(source.version.version, from, MANIFEST_PAGE_CHUNKS)
-            .await?;
+        let chunks = app.metadata.chunks(id, from, MANIFEST_PAGE_CHUNKS).await?;
         let layouts: Vec<Vec<u8>> = chunks.iter().map(|chunk| chunk.layout.encode()).collect();
-        let page = usize::try_from(number)
-            .ok()
-            .and_then(|number| pages.get(number));
+        let page = app.metadata.manifest_page(id, number).await?;
         let number = number.to_be_bytes();
-        let page = page.map(Vec::as_slice).unwrap_or_default();
+        let page = page.as_deref().unwrap_or_default();
         let mut parts: Vec<&[u8]> = vec![&version.record, &number, page];
         parts.extend(layouts.iter().map(Vec::as_slice));
-        stored.push(app.store_recovery(Kind::Page, &parts).await?);
+        stored.push(app.store_recovery(Kind::Page, &parts, claims).await?);
     }
     Ok(stored)
 }

@@ -17,7 +17,7 @@ use super::{admin, buckets, objects, uploads, versions};
         admin::deployment, admin::health, admin::metrics, admin::nodes, admin::status, admin::space,
         buckets::create, buckets::list, buckets::show, buckets::remove, buckets::put_key, buckets::get_key,
         objects::list, objects::put_small, objects::get, objects::stat, objects::delete, objects::copy,
-        uploads::create, uploads::list, uploads::show, uploads::abort, uploads::put_chunk, uploads::complete,
+        uploads::create, uploads::list, uploads::show, uploads::abort, uploads::put_chunk, uploads::put_page, uploads::complete,
         versions::show, versions::page, versions::chunk,
         show,
     ),

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
+use tower::util::MapRequest;
+
+use super::flow::Flows;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,7 +79,15 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let service = TowerToHyperService::new(router.clone());
+        let flows = Arc::new(Flows::new(min_rate));
+        let of_connection = Arc::clone(&flows);
+        let service = TowerToHyperService::new(MapRequest::new(
+            router.clone(),
+            move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(Arc::clone(&of_connection));
+                request
+            },
+        ));
         let builder = builder.clone();
         let watcher = graceful.watcher();
         let tls = tls.clone();
@@ -88,18 +101,9 @@ pub async fn serve(
                 return;
             }
             let stream = MinRate::new(stream, min_rate);
-            let result = match tls {
-                None => {
-                    watcher
-                        .watch(
-                            builder
-                                .serve_connection(TokioIo::new(stream), service)
-                                .into_owned(),
-                        )
-                        .await
-                }
-                Some(tls) => match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => {
+            let serve = async move {
+                match tls {
+                    None => {
                         watcher
                             .watch(
                                 builder
@@ -108,9 +112,26 @@ pub async fn serve(
                             )
                             .await
                     }
-                    Ok(Err(error)) => Err(error.into()),
-                    Err(_) => Err("TLS handshake timed out".into()),
-                },
+                    Some(tls) => {
+                        match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+                            Ok(Ok(stream)) => {
+                                watcher
+                                    .watch(
+                                        builder
+                                            .serve_connection(TokioIo::new(stream), service)
+                                            .into_owned(),
+                                    )
+                                    .await
+                            }
+                            Ok(Err(error)) => Err(error.into()),
+                            Err(_) => Err("TLS handshake timed out".into()),
+                        }
+                    }
+                }
+            };
+            let result = tokio::select! {
+                result = serve => result,
+                () = flows.watch() => Err("a response was taken too slowly".into()),
             };
             if let Err(error) = result {
                 tracing::debug!(%error, "connection ended");

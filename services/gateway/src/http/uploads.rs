@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use domain::limits::{CHUNK_BYTES_MAX, OBJECT_CHUNKS_MAX, TAG_BYTES};
-use domain::{Cid, Permission, ShardTag, UploadId, VersionId};
+use domain::limits::{
+    CHUNK_BYTES_MAX, MANIFEST_PAGE_CHUNKS, MANIFEST_PAGES_MAX, OBJECT_CHUNKS_MAX, TAG_BYTES,
+};
+use domain::{Cid, Permission, ShardTag, TimestampMs, UploadId, VersionId};
+use objects::layout::NodeSlot;
 use objects::metadata::{
     Committed, CompleteUpload, Metadata as _, MetadataError, SlotChoice, SlotRow, UploadRow,
 };
+use sealed::ContentManifest;
+use sealed::manifest::ChunkList;
 use serde::Deserialize;
 use wire::problem::Code;
 use wire::rest::{
@@ -29,14 +34,18 @@ use crate::app::App;
 use crate::budget::Share;
 use crate::records::{self, Bucket};
 use crate::recovery::Kind;
-use crate::shard_io::write::{Encoded, encode};
+use crate::shard_io::write::{Encoded, Substitution, encode};
+use crate::unsettled::Claims;
+use crate::upkeep::SUBSTITUTED_CLEAR_MS;
 
 /// Uploads listed at once.
 const UPLOADS_MAX: usize = 1_000;
 /// Slots read at once.
 const SLOT_PAGE: usize = 1_000;
 /// How long `wait=placed` waits.
-const PLACED_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+const PLACED_DEADLINE: Duration = Duration::from_secs(60);
+/// How often it looks without being told that something landed.
+const PLACED_LOOK: Duration = Duration::from_secs(1);
 
 /// Starts an upload.
 #[utoipa::path(post, path = "/v1/buckets/{bucket}/uploads", tag = "uploads", params(("bucket" = String, Path)),
@@ -243,7 +252,10 @@ pub async fn put_chunk(
     let encoded = checked_encoding(&app, profile, chunk.clone(), cid).await?;
     let layout = app.writer.plan(&encoded, &cid)?;
     let total = layout.shards.len();
-    let slot = app.metadata.plan_chunk(upload.id, n, cid, layout).await?;
+    let slot = app
+        .metadata
+        .plan_chunk(upload.id, n, cid, layout, app.now())
+        .await?;
     if slot.acknowledged {
         let pending = slot.chunk.pending.len();
         return Ok(Json(chunk_answer(
@@ -264,10 +276,15 @@ pub async fn put_chunk(
             "a planned layout that is not of this chunk",
         ));
     }
+    let planned = PlannedChunk {
+        app: &app,
+        chunk: slot.chunk.id,
+    };
     let stored = app
         .writer
-        .store(encoded, &layout, ShardTag::Chunk, guard)
+        .store(encoded, &layout, ShardTag::Chunk, guard, &planned)
         .await?;
+    let layout = stored.layout(layout);
     let pending = !stored.pending.is_empty();
     app.metadata
         .acknowledge_chunk(slot.chunk.id, layout, stored.pending, app.now())
@@ -276,6 +293,27 @@ pub async fn put_chunk(
         app.pending_work.notify_one();
     }
     Ok(Json(chunk_answer(stored.durable, total)))
+}
+
+/// A chunk whose plan may be changed while it is written.
+struct PlannedChunk<'a> {
+    app: &'a App,
+    chunk: i64,
+}
+
+impl Substitution for PlannedChunk<'_> {
+    async fn substitute(&self, index: u8, node: NodeSlot) -> bool {
+        let clear_at = TimestampMs(self.app.now().0.saturating_add(SUBSTITUTED_CLEAR_MS));
+        let noted = self
+            .app
+            .metadata
+            .substitute_node(self.chunk, index, node, clear_at)
+            .await;
+        if noted.is_ok() {
+            self.app.metrics.substitutions.inc();
+        }
+        noted.is_ok()
+    }
 }
 
 fn chunk_answer(durable: usize, total: usize) -> ChunkAnswer {
@@ -315,6 +353,35 @@ async fn checked_encoding(
     Ok(encoded)
 }
 
+/// Keeps page `page` of the manifest for the completion: for objects whose manifest does not fit one request.
+#[utoipa::path(put, path = "/v1/uploads/{upload}/pages/{page}", tag = "uploads",
+    params(("upload" = String, Path), ("page" = u32, Path)),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
+    responses((status = 204), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
+pub async fn put_page(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((id, page)): Path<(String, String)>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let number: u32 = page
+        .parse()
+        .ok()
+        .filter(|page| usize::try_from(*page).is_ok_and(|page| page < MANIFEST_PAGES_MAX))
+        .ok_or_else(|| Failure::not_found("manifest page"))?;
+    let (upload, _) = own_upload(&app, &caller, &id).await?;
+    if upload.completed.is_some() {
+        return Err(Failure::new(
+            Code::UploadCompleted,
+            "the upload takes no more pages",
+        ));
+    }
+    let bytes = control_body(&app, &caller, request).await?;
+    let page = records::staged_page(number, bytes.to_vec())?;
+    app.metadata.stage_page(upload.id, page, app.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Whether the answer waits until every shard is on its node.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -350,9 +417,8 @@ pub async fn complete(
             "the entry names another key than the upload",
         ));
     }
-    let pages: Vec<&[u8]> = complete.pages.iter().map(|page| page.as_slice()).collect();
-    let manifest = records::manifest(&complete.manifest, &pages, &version.row.manifest)?;
-    if manifest.plain_bytes != version.row.plain_bytes {
+    let manifest = records::manifest(&complete.manifest, &version.row.manifest)?;
+    if manifest.size() != version.row.plain_bytes {
         return Err(Failure::new(
             Code::MalformedRecord,
             "entry and manifest disagree on the size",
@@ -366,12 +432,32 @@ pub async fn complete(
             "the upload was completed with another entry",
         ));
     }
-    let slots: Vec<SlotChoice> = (0..)
-        .zip(&manifest.chunks)
-        .map(|(n, &cid)| SlotChoice { n, cid })
-        .collect();
-    let chunks = manifest.chunks.len();
-    let recovery = version_recovery(&app, &upload, &complete, &pages, &slots).await?;
+    let pages = Pages::of(&manifest, &complete)?;
+    let mut claims = Claims::default();
+    let (mut recovery, mut slots) = (Vec::new(), Vec::new());
+    // A repeat writes nothing.
+    if upload.completed.is_none() {
+        let head = &complete.version_record;
+        let page_count = u32::try_from(pages.count())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
+        let parts: [&[u8]; 3] = [head, &complete.manifest, &page_count];
+        recovery.push(
+            app.store_recovery(Kind::Version, &parts, &mut claims)
+                .await?,
+        );
+        // One page after the other, so that memory does not grow with the object.
+        for number in 0..manifest.chunk_count().div_ceil(MANIFEST_PAGE_CHUNKS) {
+            let (page, choices) = pages.open(&app, upload.id, number).await?;
+            let parts = page_recovery(&app, upload.id, head, number, page, &choices).await?;
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            recovery.push(app.store_recovery(Kind::Page, &parts, &mut claims).await?);
+            if !pages.staged() {
+                slots.extend(choices);
+            }
+        }
+    }
+    let staged = pages.staged_cids();
     let version_id = version.row.version;
     let committed = app
         .metadata
@@ -380,90 +466,134 @@ pub async fn complete(
                 upload: upload.id,
                 version: version.row,
                 slots,
-                manifest_root: complete.manifest.clone(),
+                staged,
+                manifest_root: complete.manifest,
                 pages: complete
                     .pages
                     .into_iter()
                     .map(serde_bytes::ByteBuf::into_vec)
                     .collect(),
-                recovery: recovery.clone(),
+                recovery,
             },
             caller.mutation(&app),
         )
         .await;
-    let committed = settle(&app, committed, &recovery).await?;
-    put_answer(&app, version_id, committed, chunks, &wait).await
+    claims.settle(&committed, |committed| committed.fresh);
+    put_answer(&app, version_id, committed?, &wait).await
 }
 
-/// Recovery records of what was not committed go again.
-pub(super) async fn settle(
-    app: &App,
-    committed: Result<Committed, MetadataError>,
-    recovery: &[objects::layout::ChunkLayout],
-) -> Answer<Committed> {
-    match committed {
-        Ok(committed) if committed.fresh => Ok(committed),
-        // Nobody knows whether that was committed: the records may be the only copies. If it was not, the next start's
-        // clean-up finds them without a row.
-        Err(error @ MetadataError::Unavailable(_)) => Err(error.into()),
-        other => {
-            app.drop_recovery(recovery).await;
-            Ok(other?)
-        }
-    }
+/// Where the pages of a manifest come from.
+struct Pages<'a> {
+    manifest: &'a ContentManifest,
+    sent: Vec<Vec<u8>>,
 }
 
-/// Writes the recovery records of a chunked version: the version itself, and each manifest page with its layouts.
-async fn version_recovery(
-    app: &App,
-    upload: &UploadRow,
-    complete: &CompleteBody,
-    pages: &[&[u8]],
-    chosen: &[SlotChoice],
-) -> Answer<Vec<objects::layout::ChunkLayout>> {
-    let page_count = u32::try_from(pages.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let parts: [&[u8]; 3] = [&complete.version_record, &complete.manifest, &page_count];
-    let mut stored = vec![app.store_recovery(Kind::Version, &parts).await?];
-    let per_page = domain::limits::MANIFEST_PAGE_CHUNKS;
-    for (number, choices) in chosen.chunks(per_page).enumerate() {
-        let selected: HashSet<(u32, Cid)> = choices.iter().map(|c| (c.n, c.cid)).collect();
-        let mut found: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        let (Some(first), Some(last)) = (choices.first(), choices.last()) else {
-            continue;
+impl<'a> Pages<'a> {
+    /// All pages come with the completion, or all were staged before it.
+    fn of(manifest: &'a ContentManifest, complete: &CompleteBody) -> Answer<Self> {
+        let named = match manifest.chunks() {
+            ChunkList::Inline(_) => 0,
+            ChunkList::Pages(pages) => pages.len(),
         };
-        let mut from = first.n;
-        while from <= last.n {
-            let slots = app.metadata.slots(upload.id, from, SLOT_PAGE).await?;
-            let Some(end) = slots.last().map(|slot| slot.n) else {
-                break;
-            };
-            let chosen = slots
-                .iter()
-                .filter(|slot| selected.contains(&(slot.n, slot.chunk.cid)))
-                .map(|slot| (slot.n, slot.chunk.layout.encode()));
-            found.extend(chosen);
-            // A full page may end amid the candidates of one index: that index is read again.
-            from = if slots.len() < SLOT_PAGE || end == from {
-                end.saturating_add(1)
-            } else {
-                end
-            };
+        let sent: Vec<Vec<u8>> = complete.pages.iter().map(|page| page.to_vec()).collect();
+        if !sent.is_empty() && sent.len() != named {
+            return Err(Failure::new(
+                Code::MalformedRecord,
+                format!("manifest: {} pages for {named}", sent.len()),
+            ));
         }
-        if let Some(choice) = choices.iter().find(|choice| !found.contains_key(&choice.n)) {
-            return Err(MetadataError::ChunkMissing { n: choice.n }.into());
-        }
-        let layouts: Vec<Vec<u8>> = found.into_values().collect();
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let page = pages
-            .get(usize::try_from(number).unwrap_or(usize::MAX))
-            .copied();
-        let number = number.to_be_bytes();
-        let mut parts: Vec<&[u8]> =
-            vec![&complete.version_record, &number, page.unwrap_or_default()];
-        parts.extend(layouts.iter().map(Vec::as_slice));
-        stored.push(app.store_recovery(Kind::Page, &parts).await?);
+        Ok(Self { manifest, sent })
     }
-    Ok(stored)
+
+    /// Pages beside the root.
+    fn count(&self) -> usize {
+        match self.manifest.chunks() {
+            ChunkList::Inline(_) => 0,
+            ChunkList::Pages(pages) => pages.len(),
+        }
+    }
+
+    fn staged(&self) -> bool {
+        self.sent.is_empty() && self.count() > 0
+    }
+
+    fn staged_cids(&self) -> Vec<Cid> {
+        match self.manifest.chunks() {
+            ChunkList::Pages(pages) if self.staged() => pages.iter().map(|page| page.cid).collect(),
+            ChunkList::Pages(_) | ChunkList::Inline(_) => Vec::new(),
+        }
+    }
+
+    /// Bytes of page `number` (none when the root holds all chunks) and the chunks that it selects, checked.
+    async fn open(
+        &self,
+        app: &App,
+        upload: UploadId,
+        number: usize,
+    ) -> Answer<(Vec<u8>, Vec<SlotChoice>)> {
+        let (bytes, entries) = match self.manifest.chunks() {
+            ChunkList::Inline(entries) => (Vec::new(), entries.clone()),
+            ChunkList::Pages(_) => {
+                let page = u32::try_from(number).unwrap_or(u32::MAX);
+                let bytes = if self.staged() {
+                    let staged = app.metadata.staged_page(upload, page).await?;
+                    staged.ok_or(MetadataError::PageMissing { page })?.bytes
+                } else {
+                    self.sent.get(number).cloned().unwrap_or_default()
+                };
+                let entries = records::open_page(self.manifest, number, &bytes)?;
+                (bytes, entries)
+            }
+        };
+        let first = number.saturating_mul(MANIFEST_PAGE_CHUNKS);
+        let choices = (u32::try_from(first).unwrap_or(u32::MAX)..)
+            .zip(&entries)
+            .map(|(n, entry)| SlotChoice { n, cid: entry.cid })
+            .collect();
+        Ok((bytes, choices))
+    }
+}
+
+/// What a page's recovery record holds: the version, the page's number and bytes, and the layouts of its chunks.
+async fn page_recovery(
+    app: &App,
+    upload: UploadId,
+    version_record: &[u8],
+    number: usize,
+    page: Vec<u8>,
+    choices: &[SlotChoice],
+) -> Answer<Vec<Vec<u8>>> {
+    let selected: HashSet<(u32, Cid)> = choices.iter().map(|c| (c.n, c.cid)).collect();
+    let mut found: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    let (mut from, last) = match (choices.first(), choices.last()) {
+        (Some(first), Some(last)) => (first.n, last.n),
+        // A page without chunks does not decode.
+        _ => (1, 0),
+    };
+    while from <= last {
+        let slots = app.metadata.slots(upload, from, SLOT_PAGE).await?;
+        let Some(end) = slots.last().map(|slot| slot.n) else {
+            break;
+        };
+        let chosen = slots
+            .iter()
+            .filter(|slot| selected.contains(&(slot.n, slot.chunk.cid)))
+            .map(|slot| (slot.n, slot.chunk.layout.encode()));
+        found.extend(chosen);
+        // A full page may end amid the candidates of one index: that index is read again.
+        from = if slots.len() < SLOT_PAGE || end == from {
+            end.saturating_add(1)
+        } else {
+            end
+        };
+    }
+    if let Some(choice) = choices.iter().find(|choice| !found.contains_key(&choice.n)) {
+        return Err(MetadataError::ChunkMissing { n: choice.n }.into());
+    }
+    let number = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
+    let mut parts = vec![version_record.to_vec(), number.to_vec(), page];
+    parts.extend(found.into_values());
+    Ok(parts)
 }
 
 /// The answer to a put: says whether the object is fully placed.
@@ -471,18 +601,23 @@ pub(super) async fn put_answer(
     app: &App,
     version: VersionId,
     committed: Committed,
-    chunks: usize,
     wait: &Wait,
 ) -> Answer<Response> {
-    let begun = Instant::now();
-    let (total, pending) = loop {
-        let (total, pending) = placement(app, version, chunks).await?;
-        let waiting = wait.wait.as_deref() == Some("placed") && pending > 0;
-        if !waiting || begun.elapsed() > PLACED_DEADLINE {
-            break (total, pending);
+    let waits = wait.wait.as_deref() == Some("placed");
+    let deadline = tokio::time::Instant::now() + PLACED_DEADLINE;
+    let placement = loop {
+        // Before the look, so that nothing lands unnoticed in between.
+        let mut landed = std::pin::pin!(app.placed.notified());
+        landed.as_mut().enable();
+        let placement = app.metadata.placement(version).await?;
+        let now = tokio::time::Instant::now();
+        if !waits || placement.pending_shards == 0 || now >= deadline {
+            break placement;
         }
         app.pending_work.notify_one();
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        // Another gateway may place them: look now and then all the same.
+        let next_look = deadline.min(now + PLACED_LOOK);
+        let _ = tokio::time::timeout_at(next_look, landed).await;
     };
     let status = if committed.fresh {
         StatusCode::CREATED
@@ -493,27 +628,11 @@ pub(super) async fn put_answer(
         version,
         sequence: committed.sequence,
         replaced: committed.replaced,
-        fully_placed: pending == 0,
-        durable_shards: total - pending,
-        total_shards: total,
+        fully_placed: placement.pending_shards == 0,
+        durable_shards: placement
+            .total_shards
+            .saturating_sub(placement.pending_shards),
+        total_shards: placement.total_shards,
     };
     Ok((status, Json(answer)).into_response())
-}
-
-/// Shards of a version: all, and those that have not reached their node.
-async fn placement(app: &App, version: VersionId, chunks: usize) -> Answer<(u64, u64)> {
-    let (mut total, mut pending) = (0, 0);
-    let mut from = 0;
-    while usize::try_from(from).is_ok_and(|from| from < chunks) {
-        let rows = app.metadata.chunks(version, from, 1_000).await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in &rows {
-            total += u64::try_from(row.layout.shards.len()).unwrap_or(0);
-            pending += u64::try_from(row.pending.len()).unwrap_or(0);
-        }
-        from = from.saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-    }
-    Ok((total, pending))
 }

@@ -16,9 +16,9 @@ use wire::problem::{Code, Problem};
 use wire::rest::{CHUNK_CID_HEADER, CHUNK_PROOF_HEADER, OCTET_STREAM};
 
 use super::Answer;
-use super::answer::{Failure, read_failure};
+use super::answer::Failure;
 use super::authentication::Caller;
-use super::body::GuardedBytes;
+use super::body::Frames;
 use super::buckets::cbor;
 use super::objects::object_answer;
 use crate::app::App;
@@ -154,11 +154,14 @@ pub async fn chunk(
     let plain = if full_check {
         None
     } else {
-        let read = app
+        let read = match app
             .reader
             .range(&row, range.clone(), wanted.is_some())
             .await
-            .map_err(|e| read_failure(n, e))?;
+        {
+            Ok(read) => read,
+            Err(error) => return Err(app.read_failed(n, &row, false, error).await),
+        };
         if !read.lost.is_empty() {
             app.report_lost(&row, &read.lost, false).await;
         }
@@ -169,11 +172,10 @@ pub async fn chunk(
     let read = if let Some(read) = plain {
         read
     } else {
-        let read = app
-            .reader
-            .verified_chunk(&row)
-            .await
-            .map_err(|e| read_failure(n, e))?;
+        let read = match app.reader.verified_chunk(&row).await {
+            Ok(read) => read,
+            Err(error) => return Err(app.read_failed(n, &row, true, error).await),
+        };
         app.report_lost(&row, &read.lost, true).await;
         let whole = objects::peer::ShardBytes {
             proof: None,
@@ -192,7 +194,7 @@ pub async fn chunk(
     app.metrics
         .downloaded_bytes
         .inc_by(u64::try_from(range.len()).unwrap_or(0));
-    let mut response = Response::new(GuardedBytes::body(read.body, Some(guard)));
+    let mut response = Response::new(Frames::body(read.body, Some(guard), &caller.flows));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTET_STREAM));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -44,6 +44,8 @@ pub enum ReadError {
         found: usize,
         /// k.
         needed: usize,
+        /// Shard indices whose node answers and does not hold them, or holds other bytes: repair work.
+        lost: Vec<u8>,
     },
     /// k intact shards do not give the chunk that its CID names: the chunk was stored wrong.
     #[error("the shards are intact but do not make up the chunk")]
@@ -146,6 +148,7 @@ impl<P: ShardPeer> Reader<P> {
             return Err(ReadError::NotEnoughShards {
                 found: intact.len(),
                 needed,
+                lost,
             });
         }
         let wanted: Vec<usize> = (0..needed).collect();
@@ -186,6 +189,7 @@ impl<P: ShardPeer> Reader<P> {
             return Err(ReadError::NotEnoughShards {
                 found: intact.len(),
                 needed,
+                lost,
             });
         }
         let rebuilt = self.rebuild(&chunk.layout, &intact, wanted)?;
@@ -437,7 +441,7 @@ impl<'a, P: ShardPeer> Gather<'a, P> {
                 next = flight.next() => match next {
                     None => {
                         let found = self.covering_shards(&cover);
-                        return Err(ReadError::NotEnoughShards { found, needed: self.needed() });
+                        return Err(self.not_enough(found));
                     }
                     Some((shard, columns, result)) => self.landed(shard, columns, result),
                 },
@@ -445,7 +449,7 @@ impl<'a, P: ShardPeer> Gather<'a, P> {
                     self.hedges += 1;
                     if self.hedges > HEDGES_MAX {
                         let found = self.covering_shards(&cover);
-                        return Err(ReadError::NotEnoughShards { found, needed: self.needed() });
+                        return Err(self.not_enough(found));
                     }
                     // Whoever has not answered by now is no longer counted on. A wide read waits for one or two
                     // stragglers, so two more suffice; a read of one or two shards needs k others, of few columns each.
@@ -455,6 +459,14 @@ impl<'a, P: ShardPeer> Gather<'a, P> {
                     hedge.as_mut().reset(tokio::time::Instant::now() + next);
                 }
             }
+        }
+    }
+
+    fn not_enough(&mut self, found: usize) -> ReadError {
+        ReadError::NotEnoughShards {
+            found,
+            needed: self.needed(),
+            lost: std::mem::take(&mut self.lost),
         }
     }
 

@@ -17,6 +17,11 @@ use crate::peers::Peers;
 /// A chunk whose quorum is not reached by then is refused.
 pub const QUORUM_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A node that takes this many times longer than the fastest k is replaced while the quorum is not reached.
+pub const SLOW_FACTOR: u32 = 3;
+/// But not before this.
+const SLOW_MIN: Duration = Duration::from_millis(50);
+
 /// Chunks of at most this many bytes are kept as copies (1+4) whatever the bucket's profile: shards of a few bytes would
 /// cost more than they hold, and could collide by content.
 pub const COPIES_BELOW_BYTES: usize = 65_536;
@@ -81,6 +86,37 @@ pub struct Stored {
     pub durable: usize,
     /// Indices of the others.
     pub pending: Vec<u8>,
+    /// Shards that are on another node than was planned.
+    pub moved: Vec<(u8, NodeSlot)>,
+}
+
+impl Stored {
+    /// Where the shards are, given where they were planned.
+    #[must_use]
+    pub fn layout(&self, mut planned: ChunkLayout) -> ChunkLayout {
+        for &(index, node) in &self.moved {
+            if let Some(place) = planned.shards.get_mut(usize::from(index)) {
+                place.node = node;
+            }
+        }
+        planned
+    }
+}
+
+/// Writes down that a shard goes to another node, before it is sent there: no shard leaves without an intent.
+pub trait Substitution: Sync {
+    /// Whether shard `index` may be sent to `node` instead.
+    fn substitute(&self, index: u8, node: NodeSlot) -> impl Future<Output = bool> + Send;
+}
+
+/// Every shard goes where it was planned or nowhere: for what has no intent that could be changed.
+#[derive(Clone, Copy, Debug)]
+pub struct AsPlanned;
+
+impl Substitution for AsPlanned {
+    async fn substitute(&self, _: u8, _: NodeSlot) -> bool {
+        false
+    }
 }
 
 /// Cuts a chunk into shards. CPU work: call it on a blocking thread.
@@ -189,27 +225,38 @@ impl<P: ShardPeer> Writer<P> {
         Ok(encoded.layout(&chosen))
     }
 
+    /// All nodes that take writes, in the order in which placement prefers them for this chunk.
+    pub fn order(&self, key: &Cid) -> Vec<NodeSlot> {
+        let writes = |slot: &NodeSlot| self.peers.get(*slot).is_some_and(|peer| peer.writable());
+        place(key, 0, &self.peers.candidates(0))
+            .map(|order| order.into_iter().filter(writes).collect())
+            .unwrap_or_default()
+    }
+
     /// Sends every shard to its node and returns once the quorum is durable and a short grace for the others is over;
     /// `keep` (the byte budget) is held until the last send has ended.
     ///
+    /// Until the quorum is reached, a node that fails, or is slower than [`SLOW_FACTOR`] times the fastest k, is replaced by
+    /// one that has no shard of the chunk, if there is one and `substitution` agrees.
+    ///
     /// # Errors
     /// [`WriteError::NoQuorum`].
-    pub async fn store<G: Send + 'static>(
+    pub async fn store<G: Send + Sync + 'static>(
         &self,
         encoded: Encoded,
         layout: &ChunkLayout,
         tag: ShardTag,
         keep: G,
+        substitution: &impl Substitution,
     ) -> Result<Stored, WriteError> {
         let total = encoded.profile.total();
         let quorum = encoded.profile.write_quorum();
         let data = encoded.profile.data();
         let begun = Instant::now();
-        let (report, mut reports) = tokio::sync::mpsc::channel(total.max(1));
-        let mut sends = FuturesUnordered::new();
-        for (index, ((cid, body), place)) in
-            encoded.shards.into_iter().zip(&layout.shards).enumerate()
-        {
+        let keep = Arc::new(keep);
+        let (report, mut reports) = tokio::sync::mpsc::channel(total.max(1) * 2);
+        let send = |index: usize, node: NodeSlot| {
+            let (cid, body) = encoded.shards.get(index)?.clone();
             let proof = if index < data || data == 1 {
                 encoded.proof.clone()
             } else {
@@ -217,10 +264,10 @@ impl<P: ShardPeer> Writer<P> {
             };
             let peer = self
                 .peers
-                .get(place.node)
+                .get(node)
                 .filter(|peer| peer.reachable())
                 .cloned();
-            sends.push(async move {
+            Some(async move {
                 let result = match peer {
                     None => Err(PeerError::Unavailable(
                         "the node does not answer".to_owned(),
@@ -236,42 +283,115 @@ impl<P: ShardPeer> Writer<P> {
                         result
                     }
                 };
-                (index, result)
-            });
-        }
+                (index, node, result)
+            })
+        };
+        let mut sends: FuturesUnordered<_> = layout
+            .shards
+            .iter()
+            .enumerate()
+            .filter_map(|(index, place)| send(index, place.node))
+            .collect();
+        let first_report = report.clone();
+        let kept = Arc::clone(&keep);
         // The sends outlive this call: stragglers finish, and are counted when the pending shards are looked at.
         tokio::spawn(async move {
-            let _keep = keep;
+            let _keep = kept;
             while let Some(outcome) = sends.next().await {
                 // The receiver may be gone: the quorum was enough.
-                let _ = report.send(outcome).await;
+                let _ = first_report.send(outcome).await;
             }
         });
 
-        let mut landed = vec![false; total];
+        let mut landed: Vec<Option<NodeSlot>> = vec![None; total];
         let mut durable = 0;
         let mut first_reason = None;
         let mut deadline = tokio::time::Instant::now() + QUORUM_DEADLINE;
-        loop {
-            let outcome = match tokio::time::timeout_at(deadline, reports.recv()).await {
-                Ok(Some(outcome)) => outcome,
-                Ok(None) | Err(_) => break,
+        // Sends that have not ended. Nodes that have no shard of this chunk, best last; shards that had their second try.
+        let mut running = total;
+        let mut spares: Option<Vec<NodeSlot>> = None;
+        let mut substituted = vec![false; total];
+        let mut failed = vec![false; total];
+        let mut slow_at = None;
+        while running > 0 || slow_at.is_some() {
+            let until = slow_at.unwrap_or(deadline).min(deadline);
+            let outcome = match tokio::time::timeout_at(until, reports.recv()).await {
+                Ok(Some(outcome)) => Some(outcome),
+                Ok(None) => break,
+                Err(_) if tokio::time::Instant::now() >= deadline => break,
+                Err(_) => None,
             };
+            // Nodes that failed are replaced at once, those that are slow when the fastest k have long been done.
+            let is_slow = outcome.is_none();
+            if is_slow {
+                slow_at = None;
+            }
+            if outcome.is_some() {
+                running -= 1;
+            }
             match outcome {
-                (index, Ok(())) => {
-                    if let Some(flag) = landed.get_mut(index) {
-                        *flag = true;
-                    }
+                None => {}
+                Some((index, node, Ok(()))) => {
+                    let Some(place) = landed.get_mut(index).filter(|place| place.is_none()) else {
+                        continue;
+                    };
+                    *place = Some(node);
                     durable += 1;
+                    if durable == data.min(quorum) && durable < quorum {
+                        let slow = (begun.elapsed() * SLOW_FACTOR).max(SLOW_MIN);
+                        slow_at =
+                            Some(tokio::time::Instant::now() + slow - begun.elapsed().min(slow));
+                    }
                     if durable == quorum {
+                        slow_at = None;
                         let grace = (begun.elapsed() / 2).max(Duration::from_millis(5));
                         deadline = tokio::time::Instant::now() + grace;
                     }
                 }
-                (_, Err(error)) => first_reason = first_reason.or(Some(error.to_string())),
+                Some((index, _, Err(error))) => {
+                    first_reason = first_reason.or(Some(error.to_string()));
+                    if let Some(flag) = failed.get_mut(index) {
+                        *flag = true;
+                    }
+                }
             }
             if durable == total {
                 break;
+            }
+            if durable >= quorum {
+                continue;
+            }
+            for index in 0..total {
+                let late = is_slow || failed.get(index) == Some(&true);
+                let done = landed.get(index).is_none_or(Option::is_some)
+                    || substituted.get(index) != Some(&false);
+                if !late || done {
+                    continue;
+                }
+                let spares = spares.get_or_insert_with(|| {
+                    let used = |node: &NodeSlot| layout.shards.iter().any(|p| p.node == *node);
+                    let mut spares = self.order(&layout_key(layout));
+                    spares.retain(|node| !used(node));
+                    spares.reverse();
+                    spares
+                });
+                let (Some(node), Ok(number)) = (spares.pop(), u8::try_from(index)) else {
+                    break;
+                };
+                if !substitution.substitute(number, node).await {
+                    break;
+                }
+                if let (Some(flag), Some(send)) = (substituted.get_mut(index), send(index, node)) {
+                    *flag = true;
+                    running += 1;
+                    let (report, kept) = (report.clone(), Arc::clone(&keep));
+                    tokio::spawn(async move {
+                        let outcome = send.await;
+                        drop(kept);
+                        // As above.
+                        let _ = report.send(outcome).await;
+                    });
+                }
             }
         }
         if durable < quorum {
@@ -285,9 +405,30 @@ impl<P: ShardPeer> Writer<P> {
         let pending = landed
             .iter()
             .enumerate()
-            .filter(|(_, landed)| !**landed)
+            .filter(|(_, landed)| landed.is_none())
             .filter_map(|(index, _)| u8::try_from(index).ok())
             .collect();
-        Ok(Stored { durable, pending })
+        let moved = (0..=u8::MAX)
+            .zip(&layout.shards)
+            .zip(&landed)
+            .filter_map(|((index, planned), landed)| {
+                landed
+                    .filter(|node| *node != planned.node)
+                    .map(|node| (index, node))
+            })
+            .collect();
+        Ok(Stored {
+            durable,
+            pending,
+            moved,
+        })
     }
+}
+
+/// Spares are ordered by the first shard: any key will do, as long as chunks do not all have the same favourite.
+fn layout_key(layout: &ChunkLayout) -> Cid {
+    layout
+        .shards
+        .first()
+        .map_or_else(|| Cid::of_raw(&[]), |place| place.cid)
 }

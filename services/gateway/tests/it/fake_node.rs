@@ -154,6 +154,13 @@ impl ShardPeer for FakeNode {
             .collect())
     }
 
+    async fn damaged(&self, limit: usize) -> Result<Vec<Cid>, PeerError> {
+        let mood = self.answer().await?;
+        let state = self.0.lock().unwrap();
+        let damaged = state.shards.keys().filter(|_| mood == Mood::Damaged);
+        Ok(damaged.take(limit).copied().collect())
+    }
+
     async fn stats(&self) -> Result<PeerStats, PeerError> {
         let mood = self.answer().await?;
         Ok(PeerStats {

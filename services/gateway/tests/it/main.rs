@@ -4,3 +4,4 @@
 
 mod fake_node;
 mod shard_paths;
+mod slow_receivers;

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use domain::{Cid, Profile, ShardTag};
 use gateway::codecs::Codecs;
 use gateway::shard_io::read::{ReadError, Reader};
-use gateway::shard_io::write::{Stored, WriteError, Writer, encode};
+use gateway::shard_io::write::{Stored, Substitution, WriteError, Writer, encode};
+use objects::layout::NodeSlot;
 use objects::metadata::ChunkRow;
 
 use crate::fake_node::{FakeNode, Mood, cluster};
@@ -17,6 +18,24 @@ struct Rig {
     reader: Reader<FakeNode>,
     writer: Writer<FakeNode>,
     codecs: Arc<Codecs>,
+    noted: Noted,
+}
+
+/// Substitutions that were written down; refuses when told to.
+#[derive(Default)]
+struct Noted {
+    refuses: std::sync::atomic::AtomicBool,
+    list: std::sync::Mutex<Vec<(u8, NodeSlot)>>,
+}
+
+impl Substitution for Noted {
+    async fn substitute(&self, index: u8, node: NodeSlot) -> bool {
+        if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
+            return false;
+        }
+        self.list.lock().unwrap().push((index, node));
+        true
+    }
 }
 
 fn rig(count: u16) -> Rig {
@@ -27,6 +46,7 @@ fn rig(count: u16) -> Rig {
         reader: Reader::new(Arc::clone(&peers), Arc::clone(&codecs)),
         writer: Writer::new(peers),
         codecs,
+        noted: Noted::default(),
     }
 }
 
@@ -46,8 +66,9 @@ impl Rig {
         let layout = self.writer.plan(&encoded, &cid)?;
         let stored = self
             .writer
-            .store(encoded, &layout, ShardTag::Chunk, ())
+            .store(encoded, &layout, ShardTag::Chunk, (), &self.noted)
             .await?;
+        let layout = stored.layout(layout);
         let row = ChunkRow {
             id: 1,
             cid,
@@ -79,7 +100,8 @@ async fn any_range_comes_back_whole_with_any_four_nodes_dead() {
             stored,
             Stored {
                 durable: 14,
-                pending: vec![]
+                pending: vec![],
+                moved: vec![],
             }
         );
         for dead in [
@@ -137,7 +159,8 @@ async fn five_dead_nodes_give_a_refusal_that_counts() {
             error,
             ReadError::NotEnoughShards {
                 found: 9,
-                needed: 10
+                needed: 10,
+                ..
             }
         ),
         "{error:?}"
@@ -241,7 +264,8 @@ async fn liars_are_named_and_survived_by_the_full_check() {
             error,
             ReadError::NotEnoughShards {
                 found: 9,
-                needed: 10
+                needed: 10,
+                ..
             }
         ),
         "{error:?}"
@@ -319,4 +343,63 @@ async fn slow_nodes_do_not_stop_a_write_and_stragglers_finish() {
     assert_eq!(rig.nodes[2].count(), 0);
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(rig.nodes[2].count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_hang_are_replaced_while_the_quorum_is_not_reached() {
+    let chunk = noise(1 << 20);
+    let cid = Cid::of_raw(&chunk);
+    for hanging in [3, 4] {
+        let rig = rig(20);
+        let encoded = encode(&rig.codecs, DC, &chunk, Bytes::new()).unwrap();
+        let planned = rig.writer.plan(&encoded, &cid).unwrap();
+        let slow: Vec<NodeSlot> = planned.shards[..hanging].iter().map(|p| p.node).collect();
+        for node in &slow {
+            rig.nodes[usize::from(node.0)].set(Mood::Hangs);
+        }
+        let begun = tokio::time::Instant::now();
+        let (row, stored) = rig.put(DC, &chunk).await.unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!((stored.durable, stored.moved.len()), (14, hanging));
+        // Each was written down before it left, to a node that had no shard of the chunk.
+        assert_eq!(*rig.noted.list.lock().unwrap(), stored.moved);
+        let mut nodes: Vec<NodeSlot> = row.layout.shards.iter().map(|place| place.node).collect();
+        assert!(slow.iter().all(|node| !nodes.contains(node)), "{nodes:?}");
+        nodes.sort_unstable();
+        nodes.dedup();
+        assert_eq!(nodes.len(), 14);
+        assert!(rig.get(&row, 0..chunk.len()).await.unwrap() == chunk);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_refuse_are_replaced_at_once_and_only_by_plan() {
+    let chunk = noise(1 << 20);
+    let cid = Cid::of_raw(&chunk);
+    for refuses in [false, true] {
+        let rig = rig(18);
+        let encoded = encode(&rig.codecs, DC, &chunk, Bytes::new()).unwrap();
+        let planned = rig.writer.plan(&encoded, &cid).unwrap();
+        for place in &planned.shards[5..8] {
+            // The probe has not noticed yet that they are full.
+            rig.nodes[usize::from(place.node.0)].set(Mood::Full);
+        }
+        rig.noted
+            .refuses
+            .store(refuses, std::sync::atomic::Ordering::Relaxed);
+        let answer = rig.put(DC, &chunk).await;
+        if refuses {
+            assert!(
+                matches!(answer, Err(WriteError::NoQuorum { reachable: 11, .. })),
+                "{answer:?}"
+            );
+        } else {
+            let (_, stored) = answer.unwrap();
+            assert_eq!((stored.durable, stored.moved.len()), (14, 3));
+        }
+    }
 }

@@ -81,7 +81,30 @@ async fn damaged_copies_are_admitted_and_counted(kind: Kind) {
         gateway.verify(Cid::of_raw(&body), soon()).await,
         Ok(ShardState::Corrupt)
     );
-    assert_eq!(gateway.stats(soon()).await.unwrap().corrupt_count, 2);
+    let stats = gateway.stats(soon()).await.unwrap();
+    assert_eq!((stats.corrupt_count, stats.damaged_count), (2, 1));
+    // Listed until it is replaced or deleted.
+    let cid = Cid::of_raw(&body);
+    assert_eq!(gateway.damaged(10, soon()).await, Ok(vec![cid]));
+    for limit in [0, 10_001] {
+        let outcome = gateway.damaged(limit, soon()).await;
+        assert!(
+            matches!(outcome, Err(PeerError::Refused { .. })),
+            "{outcome:?}"
+        );
+    }
+    let from_node = running
+        .client(Role::Node { slot: 1 })
+        .damaged(10, soon())
+        .await;
+    assert!(
+        matches!(from_node, Err(PeerError::Refused { .. })),
+        "{from_node:?}"
+    );
+    store.set(Fault::None);
+    put(&gateway, &body).await.unwrap();
+    assert_eq!(gateway.damaged(10, soon()).await, Ok(Vec::new()));
+    assert_eq!(gateway.stats(soon()).await.unwrap().damaged_count, 0);
 }
 
 async fn a_panic_in_the_store_is_an_error_and_no_more(kind: Kind) {
@@ -137,7 +160,9 @@ async fn the_scrub_finds_what_nobody_reads() {
     put(&gateway, &content(1, 10_000)).await.unwrap();
     store.set(Fault::Damaged);
     for _ in 0..200 {
-        if gateway.stats(soon()).await.unwrap().corrupt_count > 0 {
+        if gateway.stats(soon()).await.unwrap().damaged_count > 0 {
+            let damaged = gateway.damaged(10, soon()).await.unwrap();
+            assert_eq!(damaged, [Cid::of_raw(&content(1, 10_000))]);
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

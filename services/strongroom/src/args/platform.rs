@@ -57,6 +57,15 @@ pub struct PlatformArgs {
     /// Bytes of puts and gets in flight in the gateway [default: 96MiB]
     #[arg(long, value_name = "SIZE", env = "STRONGROOM_MEMORY_BUDGET", value_parser = parse_size)]
     pub memory_budget: Option<u64>,
+    /// Bytes of the budget that one principal may take [default: half of it]
+    #[arg(long, value_name = "SIZE", env = "STRONGROOM_PRINCIPAL_BUDGET", value_parser = parse_size)]
+    pub principal_budget: Option<u64>,
+    /// How long a replaced or deleted object stays readable for those who are reading it, at least 1s [default: 30s]
+    #[arg(long, value_name = "TIME", env = "STRONGROOM_DELETION_GRACE", value_parser = parse_duration)]
+    pub deletion_grace: Option<Duration>,
+    /// How long an upload may be idle before it is undone, at least 30s [default: 24h]
+    #[arg(long, value_name = "TIME", env = "STRONGROOM_UPLOAD_LIFETIME", value_parser = parse_duration)]
+    pub upload_lifetime: Option<Duration>,
     /// Bytes that each node may store [default: what its disk has]
     #[arg(long, value_name = "SIZE", env = "STRONGROOM_NODE_CAPACITY", value_parser = parse_size)]
     pub node_capacity: Option<u64>,
@@ -235,6 +244,15 @@ pub struct GatewayArgs {
     /// Bytes of puts and gets in flight [default: 96MiB]
     #[arg(long, value_name = "SIZE", env = "STRONGROOM_MEMORY_BUDGET", value_parser = parse_size)]
     pub memory_budget: Option<u64>,
+    /// Bytes of the budget that one principal may take [default: half of it]
+    #[arg(long, value_name = "SIZE", env = "STRONGROOM_PRINCIPAL_BUDGET", value_parser = parse_size)]
+    pub principal_budget: Option<u64>,
+    /// How long a replaced or deleted object stays readable for those who are reading it, at least 1s [default: 30s]
+    #[arg(long, value_name = "TIME", env = "STRONGROOM_DELETION_GRACE", value_parser = parse_duration)]
+    pub deletion_grace: Option<Duration>,
+    /// How long an upload may be idle before it is undone, at least 30s [default: 24h]
+    #[arg(long, value_name = "TIME", env = "STRONGROOM_UPLOAD_LIFETIME", value_parser = parse_duration)]
+    pub upload_lifetime: Option<Duration>,
     /// How often nodes are probed [default: 5s]
     #[arg(long, value_name = "TIME", env = "STRONGROOM_PROBE_INTERVAL", value_parser = parse_duration)]
     pub probe_interval: Option<Duration>,

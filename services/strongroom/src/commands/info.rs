@@ -67,6 +67,24 @@ pub fn config(context: &Context, platform: &Platform) -> Outcome {
             row(&platform.memory_budget.value, &platform.memory_budget),
         ),
         (
+            "platform.principal_budget",
+            row(&platform.principal_budget.value, &platform.principal_budget),
+        ),
+        (
+            "platform.deletion_grace_ms",
+            row(
+                &platform.deletion_grace.value.map(|time| time.as_millis()),
+                &platform.deletion_grace,
+            ),
+        ),
+        (
+            "platform.upload_lifetime_ms",
+            row(
+                &platform.upload_lifetime.value.map(|time| time.as_millis()),
+                &platform.upload_lifetime,
+            ),
+        ),
+        (
             "platform.node_capacity",
             row(&platform.node_capacity.value, &platform.node_capacity),
         ),

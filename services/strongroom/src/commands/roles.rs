@@ -1,6 +1,7 @@
 //! `node` and `gateway`: one role in this process.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use domain::{DeploymentId, NodeId};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
@@ -70,6 +71,22 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
     if nodes.is_empty() {
         return Err(missing("--node"));
     }
+    let bytes = |given: Option<u64>, option: &str| {
+        given
+            .map(usize::try_from)
+            .transpose()
+            .map_err(|_| Failure::usage(format!("{option} is more than this machine can address")))
+    };
+    let at_least =
+        |given: Option<Duration>, default: Duration, least: Duration, option: &str| match given {
+            Some(time) if time < least => Err(Failure::usage(format!(
+                "{option} is at least {} seconds",
+                least.as_secs()
+            ))),
+            given => Ok(given.unwrap_or(default)),
+        };
+    let budget_bytes = bytes(args.memory_budget, "--memory-budget")?
+        .unwrap_or(gateway::GatewayConfig::BUDGET_BYTES);
     let config = gateway::GatewayConfig {
         data_dir: data.to_owned(),
         deployment: deployment.id,
@@ -84,19 +101,26 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
             key: certificates.key,
         },
         nodes,
-        budget_bytes: match args.memory_budget {
-            Some(bytes) => usize::try_from(bytes).map_err(|_| {
-                Failure::usage("--memory-budget is more than this machine can address")
-            })?,
-            None => gateway::GatewayConfig::BUDGET_BYTES,
-        },
-        principal_budget_bytes: None,
+        budget_bytes,
+        principal_budget_bytes: Some(
+            bytes(args.principal_budget, "--principal-budget")?.unwrap_or(budget_bytes / 2),
+        ),
         min_rate_bytes: gateway::GatewayConfig::MIN_RATE_BYTES,
         probe_interval: args
             .probe_interval
             .unwrap_or(gateway::GatewayConfig::PROBE_INTERVAL),
-        deletion_grace: gateway::GatewayConfig::DELETION_GRACE,
-        upload_ttl: gateway::GatewayConfig::UPLOAD_TTL,
+        deletion_grace: at_least(
+            args.deletion_grace,
+            gateway::GatewayConfig::DELETION_GRACE,
+            gateway::GatewayConfig::DELETION_GRACE_MIN,
+            "--deletion-grace",
+        )?,
+        upload_ttl: at_least(
+            args.upload_lifetime,
+            gateway::GatewayConfig::UPLOAD_TTL,
+            gateway::GatewayConfig::UPLOAD_TTL_MIN,
+            "--upload-lifetime",
+        )?,
         connections_max: gateway::GatewayConfig::CONNECTIONS_MAX,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -355,11 +355,17 @@ fn gateway_spec(options: &Options, nodes: &[NodeSpec], listen: SocketAddr) -> Sp
     if let Some(budget) = settings.memory_budget.value {
         args.extend(["--memory-budget".into(), budget.to_string().into()]);
     }
-    if let Some(interval) = settings.probe_interval.value {
-        args.extend([
-            "--probe-interval".into(),
-            format!("{}ms", interval.as_millis()).into(),
-        ]);
+    if let Some(budget) = settings.principal_budget.value {
+        args.extend(["--principal-budget".into(), budget.to_string().into()]);
+    }
+    for (option, time) in [
+        ("--probe-interval", settings.probe_interval.value),
+        ("--deletion-grace", settings.deletion_grace.value),
+        ("--upload-lifetime", settings.upload_lifetime.value),
+    ] {
+        if let Some(time) = time {
+            args.extend([option.into(), format!("{}ms", time.as_millis()).into()]);
+        }
     }
     let mut env = malloc_env("4");
     if let Some(database) = &settings.database.value {
