@@ -18,7 +18,6 @@
 pub mod armor;
 pub mod bucket;
 pub mod bucket_key;
-pub mod codec;
 pub mod entry;
 pub mod envelope;
 pub mod exported_key;
@@ -28,6 +27,8 @@ pub mod signed;
 pub mod small;
 pub mod version;
 mod wraps;
+
+pub use records::codec;
 
 pub use bucket::{Bucket, BucketRecord, VerifiedBucket, WriterSet};
 pub use bucket_key::BucketKeyRecord;

@@ -55,7 +55,7 @@ pub enum RecordError {
 }
 
 /// What is stored under which name, and how long it may be.
-pub(crate) trait Typed {
+pub trait Typed {
     /// The value of `type`.
     const TYPE: &'static str;
     /// Bytes of the longest record.
@@ -63,7 +63,8 @@ pub(crate) trait Typed {
 }
 
 /// Refuses a record that parsed and means nothing.
-pub(crate) fn invalid<T: Typed>(reason: &'static str) -> RecordError {
+#[must_use]
+pub fn invalid<T: Typed>(reason: &'static str) -> RecordError {
     RecordError::Invalid {
         kind: T::TYPE,
         reason,
@@ -71,15 +72,20 @@ pub(crate) fn invalid<T: Typed>(reason: &'static str) -> RecordError {
 }
 
 /// Deterministic dag-cbor (keys by length, then bytewise; shortest integers; definite lengths).
-pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+///
+/// # Panics
+/// For a type that no record may have: floating-point numbers, map keys that are no text.
+#[must_use]
+pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     serde_ipld_dagcbor::to_vec(record)
         .expect("records have text keys and no floating-point numbers")
 }
 
 /// Strict: bounded, of that type and version, no unknown field, and byte for byte what [`encode`] gives.
-pub(crate) fn decode<T: Typed + Serialize + DeserializeOwned>(
-    bytes: &[u8],
-) -> Result<T, RecordError> {
+///
+/// # Errors
+/// [`RecordError`].
+pub fn decode<T: Typed + Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
     let kind = T::TYPE;
     if bytes.len() > T::BYTES_MAX {
         return Err(RecordError::TooLong {
@@ -150,11 +156,19 @@ impl<'de> Deserialize<'de> for Head {
 }
 
 /// The `type` field of `T`: always `T::TYPE`.
-pub(crate) struct TypeName<T>(PhantomData<fn() -> T>);
+pub struct TypeName<T>(PhantomData<fn() -> T>);
 
 impl<T> TypeName<T> {
-    pub(crate) fn new() -> Self {
+    /// The name.
+    #[must_use]
+    pub fn new() -> Self {
         Self(PhantomData)
+    }
+}
+
+impl<T> Default for TypeName<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -175,7 +189,7 @@ impl<'de, T: Typed> Deserialize<'de> for TypeName<T> {
 }
 
 /// The `v` field: always 1.
-pub(crate) struct V1;
+pub struct V1;
 
 impl Serialize for V1 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
