@@ -26,6 +26,20 @@ impl Label {
     pub const TOKEN: Self = Self::new("token");
     /// Signs the handshake on a Unix socket.
     pub const SOCKET_HANDSHAKE: Self = Self::new("socket-handshake");
+    /// Hashes what attestation evidence binds to a TLS session.
+    pub const REPORT_DATA: Self = Self::new("report-data");
+    /// Hashes a platform's code-measuring registers.
+    pub const MEASUREMENT: Self = Self::new("measurement");
+    /// Signs a statement of the software platform.
+    pub const SOFTWARE_EVIDENCE: Self = Self::new("software-evidence");
+    /// Derives the key of one sealed store from a role's sealing root.
+    pub const SEALED_STORE: Self = Self::new("sealed-store");
+    /// Derives the key of one writing session of a sealed store.
+    pub const SEALED_SESSION: Self = Self::new("sealed-session");
+    /// Derives the key that authenticates a sealed store's head.
+    pub const SEALED_HEAD: Self = Self::new("sealed-head");
+    /// Chains a sealed store's frames.
+    pub const SEALED_CHAIN: Self = Self::new("sealed-chain");
     /// Derives a chunk's key from the DEK and the chunk's salt.
     pub const CHUNK: Self = Self::new("chunk");
     /// Derives the public commitment to a DEK.

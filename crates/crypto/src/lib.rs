@@ -27,6 +27,7 @@ pub mod passphrase;
 pub mod recovery;
 pub mod ristretto;
 mod sealed_box;
+pub mod sealed_store;
 pub mod secret;
 pub mod seed_text;
 pub mod wrap;
