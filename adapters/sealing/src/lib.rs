@@ -8,7 +8,7 @@
 //!
 //! What it does not do: know what records mean, decide when to anchor, prove that anything was erased (a deleted record
 //! is gone from the file after the next compaction, and may still be on the medium). Without an anchor, a host that puts
-//! back a whole old file is not noticed. The format is in `docs/format.md`, "Sealed store".
+//! back a whole old file is not noticed. The format is in `docs/attestation.md`, "Sealed store".
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -3,7 +3,7 @@
 //! A host may copy the log, put an old copy back and let the enclave go on from there. A counter alone would then give
 //! two frames one nonce. So every process that appends draws a fresh 32-byte salt and seals under a session key of its
 //! own; within a session the nonce is the frame's number. The store's key comes from the role's sealing root and the
-//! store's random id. Bytes: `docs/format.md`, "Sealed store".
+//! store's random id. Bytes: `docs/attestation.md`, "Sealed store".
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use aws_lc_rs::hmac;
