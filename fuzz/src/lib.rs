@@ -16,6 +16,7 @@ mod layout;
 mod records;
 mod requests;
 mod segments;
+mod sharings;
 
 /// A decoder under test.
 #[derive(Clone, Copy)]
@@ -51,6 +52,10 @@ pub const TARGETS: &[Target] = &[
     requests::TOKEN,
     requests::REST_BODY,
     segments::SHARD_SEGMENT,
+    sharings::PARTIAL,
+    sharings::CUSTODIAN_RECORD,
+    sharings::SHARE_COMMITMENTS,
+    sharings::DKG_MESSAGE,
     layout::LAYOUT_RECORD,
     layout::SMALL_COPY,
     layout::READ_PIECES,

@@ -1,4 +1,4 @@
-//! What this crate hashes, derives and signs for. The names are part of the formats in `docs/format.md`.
+//! What this crate hashes, derives and signs for. The names are part of the formats in `docs/threshold.md`.
 
 use crypto::Label;
 

@@ -9,7 +9,7 @@
 //! x_i (32)                              threshold leg
 //! share hash (32)                       what the ledger's root commits to for this index
 //! ```
-//! 243 bytes. Epoch, committee, slot and platform stand in every record from the first day.
+//! 242 bytes. Epoch, committee, slot and platform stand in every record from the first day.
 
 use crypto::Secret;
 use crypto::ristretto::SecretScalar;

@@ -506,7 +506,11 @@ impl Attempt {
         if let Some(Body::Ready(echo)) = body
             && self.echoes_our_deals(&echo)
         {
-            self.readies.insert(signed.sender, signed.bytes().to_vec());
+            let bytes = signed.bytes().to_vec();
+            if self.readies.insert(signed.sender, bytes.clone()).is_none() {
+                // Others that have aborted may lack the same one.
+                effects.push(Effect::Broadcast(bytes));
+            }
             self.finish_if_confirmed(effects);
         }
     }
@@ -561,10 +565,23 @@ impl Attempt {
         }
     }
 
+    /// Somebody has aborted what this party knows to have succeeded. Who passed the abort on does not stand in it, so
+    /// everybody is shown the readies, once for each accuser.
+    fn show_readies(&mut self, accuser: ShareIndex, effects: &mut Vec<Effect>) {
+        let count = self
+            .served
+            .entry((self.me, Kind::Abort, accuser))
+            .or_default();
+        if *count == 0 {
+            *count += 1;
+            effects.extend(self.readies.values().cloned().map(Effect::Broadcast));
+        }
+    }
+
     fn take_abort(&mut self, signed: &Signed, effects: &mut Vec<Effect>) {
         match self.phase {
             Phase::Done => {
-                effects.append(&mut self.readies_to(signed.sender));
+                self.show_readies(signed.sender, effects);
                 return;
             }
             Phase::Aborted { .. } => return,

@@ -7,3 +7,5 @@ mod adversary;
 mod cluster;
 mod faults;
 mod random;
+
+pub use cluster::{identity, plan};

@@ -8,3 +8,10 @@ mod pq;
 mod record;
 mod shamir;
 mod support;
+#[allow(
+    dead_code,
+    reason = "shared with the tests of `sealed`, which use all of it"
+)]
+#[path = "../../../sealed/tests/it/vector_files.rs"]
+mod vector_files;
+mod vectors;

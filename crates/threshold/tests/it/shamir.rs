@@ -19,7 +19,13 @@ fn threshold(t: u8, n: u8) -> Threshold {
 }
 
 /// Gives the coefficients that a test has chosen.
-struct Scripted(Vec<u8>);
+pub struct Scripted(Vec<u8>);
+
+impl Scripted {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
 
 impl rand_core::TryRng for Scripted {
     type Error = std::convert::Infallible;

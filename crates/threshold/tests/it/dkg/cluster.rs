@@ -222,11 +222,13 @@ impl Cluster {
             attempts.iter().all(|other| other == attempt),
             "two keys: {attempts:?}"
         );
-        assert_eq!(
-            attempts.len(),
-            self.honest.len(),
-            "not everyone knows of the key"
-        );
+        let unaware: Vec<_> = self
+            .honest
+            .iter()
+            .filter(|(_, party)| party.finished.is_none())
+            .map(|(index, party)| (index, &party.aborts))
+            .collect();
+        assert!(unaware.is_empty(), "not everyone knows: {unaware:?}");
         let outcomes: Vec<&Outcome> = self
             .honest
             .values()
