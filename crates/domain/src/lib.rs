@@ -8,6 +8,7 @@
 pub mod base_ids;
 pub mod cid;
 pub mod custody_ids;
+pub mod ledger_ids;
 pub mod limits;
 pub mod names;
 pub mod permission;
@@ -23,7 +24,8 @@ pub use custody_ids::{
     CommitteeId, Epoch, Height, KeyId, KeyVersion, NumberError, PlatformType, ShareIndex, Slot,
     Threshold,
 };
-pub use names::{BucketName, NameError, ObjectKey};
+pub use ledger_ids::{DatasetId, GenesisHash, HeaderHash, MerkleRoot, RecordHash, TransactionHash};
+pub use names::{BucketName, KeyName, NameError, ObjectKey};
 pub use permission::{Permission, Permissions};
 pub use profile::{Profile, ProfileError};
 pub use shard::{ShardIndex, ShardTag};

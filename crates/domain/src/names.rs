@@ -20,6 +20,14 @@ pub enum NameError {
     /// A bucket name that would be taken for a CID.
     #[error("a bucket name may not be a CID")]
     BucketIsCid,
+    /// A key name of the wrong length.
+    #[error("a key name has 1 to 63 characters, this one has {0}")]
+    KeyNameLength(usize),
+    /// A key name with a character that is not allowed.
+    #[error(
+        "a key name has only a-z, 0-9, `.`, `_` and `-`, and starts and ends with a letter or digit"
+    )]
+    KeyNameAlphabet,
     /// An object key without a character.
     #[error("an object key may not be empty")]
     KeyEmpty,
@@ -35,6 +43,11 @@ pub enum NameError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct BucketName(String);
+
+/// The name that an owner gives to a named key: 1 to 63 of `a-z 0-9 . _ -`. Names are public.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct KeyName(String);
 
 /// The key of an object in its bucket: 1 to 1,024 bytes of UTF-8, any Unicode but NUL, compared byte by byte.
 ///
@@ -59,6 +72,25 @@ impl FromStr for BucketName {
         }
         if text.parse::<Cid>().is_ok() {
             return Err(NameError::BucketIsCid);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if !(1..=63).contains(&text.len()) {
+            return Err(NameError::KeyNameLength(text.chars().count()));
+        }
+        let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = text.as_bytes();
+        let allowed = |b: &u8| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
+        };
+        if !bytes.iter().all(allowed) || !edge(bytes.first()) || !edge(bytes.last()) {
+            return Err(NameError::KeyNameAlphabet);
         }
         Ok(Self(text.to_owned()))
     }
@@ -110,6 +142,7 @@ macro_rules! name_type {
 }
 
 name_type!(BucketName);
+name_type!(KeyName);
 name_type!(ObjectKey);
 
 #[cfg(test)]
@@ -137,6 +170,16 @@ mod tests {
         }
         let cid = Cid::of_raw(b"x").to_string();
         assert_eq!(cid.parse::<BucketName>(), Err(NameError::BucketIsCid));
+    }
+
+    #[test]
+    fn key_names_are_short_and_plain() {
+        for good in ["a", "payroll", "a.b_c-d", &"a".repeat(63)] {
+            assert!(good.parse::<KeyName>().is_ok(), "{good}");
+        }
+        for bad in ["", "A", "-a", "a_", "a/b", "é", &"a".repeat(64)] {
+            assert!(bad.parse::<KeyName>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! The state machine from outside: whole blocks, whole proofs.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
+mod codes;
+mod grants;
+mod headers;
+mod keys;
+mod model;
+mod policy;
+mod proofs;
+#[allow(dead_code, reason = "engines' tests use parts that are not used here")]
+mod world;
