@@ -71,6 +71,8 @@ platform() { # title, then options of `up`
     sleep 0.5
   done
   "$bin" bench "${bench_args[@]}"
+  # What more of them in flight cost in memory.
+  [ ${#bench_args[@]} -gt 0 ] || "$bin" bench --load 64MiB --in-flight 16
   stop_platform
 }
 

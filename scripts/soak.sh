@@ -19,6 +19,7 @@ trap finish EXIT
 step "system packages" scripts/need.sh test
 step "cargo-nextest present" scripts/tool.sh cargo-nextest
 step "build" cargo nextest run --release --workspace --locked --no-run
+step "NIST's vectors" fetch_acvp
 step "PostgreSQL" start_postgres
 failed=0
 step "tests, long form" cargo nextest run --release --workspace --locked --profile soak "$@" || failed=1

@@ -19,6 +19,7 @@ step "system packages" scripts/need.sh test
 step "cargo-nextest present" scripts/tool.sh cargo-nextest
 # Tests and the program in one build: `-p strongroom` alone would choose other features and build everything twice.
 step "build" cargo nextest run --workspace --locked --no-run
+step "NIST's vectors" fetch_acvp
 step "PostgreSQL" start_postgres
 
 # One failure does not hide the others.

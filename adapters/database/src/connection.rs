@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use domain::{Cid, ObjectKey, Principal};
 use objects::layout::ChunkLayout;
-use objects::metadata::MetadataError;
+use objects::metadata::{MetadataError, MetadataResult};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction};
+
+use crate::sqlite_readers::Reader;
 
 /// Why work inside a transaction stopped.
 #[derive(Debug)]
@@ -309,7 +311,7 @@ impl Row {
 /// Where statements go.
 pub(crate) enum Handle {
     SqliteWriter(SqliteConnection),
-    SqliteReader(PoolConnection<Sqlite>),
+    SqliteReader(Reader),
     PostgresReader(PoolConnection<Postgres>),
     PostgresWriter(Transaction<'static, Postgres>),
 }
@@ -347,9 +349,9 @@ macro_rules! run {
                     .await?;
                 $sqlite
             }
-            Handle::SqliteReader(connection) => {
+            Handle::SqliteReader(reader) => {
                 let $answer = bind!(Sqlite, sql.sqlite(), $args)
-                    .$run(&mut **connection)
+                    .$run(&mut reader.connection)
                     .await?;
                 $sqlite
             }
@@ -392,6 +394,16 @@ impl Connection {
             handle,
             rows_written: 0,
         }
+    }
+
+    /// Ends a read: its connection serves the next one if this one ran to its end, whatever it found.
+    pub(crate) fn end<T>(self, answer: Work<T>) -> MetadataResult<T> {
+        if let (Handle::SqliteReader(reader), Ok(_) | Err(Failure::Refused(_))) =
+            (self.handle, &answer)
+        {
+            reader.give_back();
+        }
+        Ok(answer?)
     }
 
     /// Whether this is PostgreSQL, where other gateways may write at the same time.

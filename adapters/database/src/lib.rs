@@ -22,6 +22,7 @@ mod shard_index;
 mod small;
 mod space;
 mod sqlite;
+mod sqlite_readers;
 mod uploads;
 mod version_rows;
 mod versions;

@@ -51,7 +51,8 @@ impl Database {
 macro_rules! read {
     ($database:expr, $function:path $(, $argument:expr)*) => {{
         let mut connection = $database.reader().await?;
-        Ok($function(&mut connection $(, $argument)*).await?)
+        let answer = $function(&mut connection $(, $argument)*).await;
+        connection.end(answer)
     }};
 }
 

@@ -8,17 +8,16 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use objects::metadata::{MetadataError, MetadataResult};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection as _, Sqlite};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::{Connection, Failure, Handle, Work};
+use crate::sqlite_readers::{Reader, Readers};
 use crate::{ConnectError, Options, migrations};
 
 /// A piece of work at its work.
@@ -35,7 +34,7 @@ const FSYNC_FAILED: [&str; 2] = ["1034", "1290"];
 /// The database file, open.
 #[derive(Debug)]
 pub(crate) struct Store {
-    reads: SqlitePool,
+    reads: Arc<Readers>,
     queue: mpsc::Sender<Box<dyn Job>>,
 }
 
@@ -56,15 +55,12 @@ impl Store {
             .run(&mut writer)
             .await
             .map_err(ConnectError::Migrate)?;
-        let reads = SqlitePoolOptions::new()
-            .max_connections(options.connections.max(1))
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(connect.clone().pragma("query_only", "on"))
-            .await
-            .map_err(ConnectError::Open)?;
+        let reads = Readers::open(
+            connect.clone().pragma("query_only", "on"),
+            options.connections.max(1),
+        )
+        .await
+        .map_err(ConnectError::Open)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = Writer {
             connect,
@@ -75,8 +71,8 @@ impl Store {
         Ok(Self { reads, queue })
     }
 
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-        self.reads.acquire().await
+    pub(crate) async fn reader(&self) -> Result<Reader, sqlx::Error> {
+        self.reads.take(BUSY_TIMEOUT).await
     }
 
     /// Runs `work` in the next transaction and answers after its commit.
@@ -106,7 +102,7 @@ impl Store {
             // An error means that the writer has ended, which is what is waited for.
             let _ = closed.await;
         }
-        self.reads.close().await;
+        self.reads.close(BUSY_TIMEOUT).await;
     }
 }
 

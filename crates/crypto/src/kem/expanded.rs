@@ -181,12 +181,9 @@ mod tests {
     /// NIST's ACVP vectors for decapsulation, whose keys come packed; half of the ciphertexts are altered.
     #[test]
     fn nist_acvp_decapsulation() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../test-data/ml-kem/acvp-768.json"
-        );
-        let vectors: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let Some(vectors) = crate::kem::pq::tests::acvp() else {
+            return;
+        };
         let hex = |value: &serde_json::Value| {
             data_encoding::HEXLOWER
                 .decode(value.as_str().unwrap().as_bytes())

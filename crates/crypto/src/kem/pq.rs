@@ -182,4 +182,4 @@ impl PqPrepared {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
