@@ -9,6 +9,7 @@
 
 mod canary;
 mod chunks;
+mod envelopes;
 mod fixed;
 mod ids;
 mod keys;
@@ -48,6 +49,11 @@ pub const TARGETS: &[Target] = &[
     records::ENTRY,
     records::VERSION_RECORD,
     records::SMALL_RECORD,
+    envelopes::KEM_CIPHERTEXT,
+    envelopes::ENVELOPE,
+    envelopes::ENVELOPE_STREAM,
+    envelopes::ARMOR,
+    envelopes::EXPORTED_KEY,
     requests::HTTP_SIGNATURE,
     requests::TOKEN,
     requests::REST_BODY,

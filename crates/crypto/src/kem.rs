@@ -377,9 +377,19 @@ impl Encapsulator {
         rng: &mut dyn CryptoRng,
         context: &ContextHash,
     ) -> (KemCiphertext, Secret<32>) {
-        let m = Secret::random(rng);
-        let r = SecretScalar::random(rng);
-        let s = SecretScalar::random(rng);
+        // In one call, as the operating system's generator takes a microsecond for each.
+        let mut m = Secret::zeroed();
+        let (mut r, mut s) = (Zeroizing::new([0; 64]), Zeroizing::new([0; 64]));
+        let drawn: Secret<160> = Secret::random(rng);
+        let slots = m
+            .expose_mut()
+            .iter_mut()
+            .chain(r.iter_mut())
+            .chain(s.iter_mut());
+        for (slot, byte) in slots.zip(drawn.expose()) {
+            *slot = *byte;
+        }
+        let (r, s) = (SecretScalar::from_wide(&r), SecretScalar::from_wide(&s));
         self.danger_encapsulate_with(&m, &r, &s, context)
     }
 

@@ -244,10 +244,11 @@ pub(super) fn seal(
 ) -> (DhCiphertext, Secret<32>) {
     let r_half = SecretScalar::take(&mut (r.danger_scalar() * *HALF));
     let s_half = SecretScalar::take(&mut (s.danger_scalar() * *HALF));
+    // By base, as each base's table just fills the first cache.
     let mut halves = [
         r_half.times_base(),
-        &*G_BAR_TABLE * r_half.danger_scalar(),
         s_half.times_base(),
+        &*G_BAR_TABLE * r_half.danger_scalar(),
         &*G_BAR_TABLE * s_half.danger_scalar(),
         match public {
             DhPublic::Point(point) => point * r_half.danger_scalar(),
@@ -261,7 +262,7 @@ pub(super) fn seal(
         encoded.rotate_left(1);
         taken.to_bytes()
     };
-    let (u, u_bar, w, w_bar) = (next(), next(), next(), next());
+    let (u, w, u_bar, w_bar) = (next(), next(), next(), next());
     let shared = Secret::take(&mut next());
     let mut ciphertext = DhCiphertext {
         u,

@@ -13,12 +13,14 @@ use std::ops::RangeInclusive;
 use crypto::block_stream::{ChunkSalt, ciphertext_len, seal_chunk_unnamed};
 use crypto::{ChunkOpener, ContextHash, Dek};
 use domain::EnvelopeId;
-use domain::limits::{BLOCK_PLAIN_BYTES, OBJECT_CHUNKS_MAX};
+use domain::limits::BLOCK_PLAIN_BYTES;
 use rand_core::CryptoRng;
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// Blocks that the chunks of a stream may have.
 pub(super) const BLOCKS: RangeInclusive<u8> = 1..=64;
+/// Chunks of one stream, at most: 4 TiB in the largest ones.
+const CHUNKS_MAX: u64 = 1_048_576;
 /// Bytes of a frame before its blocks.
 const HEADER_BYTES: usize = 20;
 const LAST: u32 = 1 << 31;
@@ -48,7 +50,7 @@ pub enum StreamError {
     #[error("the envelope has bytes after its end")]
     Trailing,
     /// More chunks than a stream has.
-    #[error("a stream has at most {OBJECT_CHUNKS_MAX} chunks")]
+    #[error("a stream has at most {CHUNKS_MAX} chunks")]
     TooLong,
     /// An earlier call failed.
     #[error("the stream was given up after an error")]
@@ -68,10 +70,6 @@ impl Keys {
         self.dek
             .envelope_chunk(&self.id, &self.context, index, last)
     }
-}
-
-fn chunk_limit() -> u64 {
-    u64::try_from(OBJECT_CHUNKS_MAX).unwrap_or(u64::MAX)
 }
 
 /// Seals a stream in pieces.
@@ -118,7 +116,7 @@ impl StreamSealer {
         let room = self.keys.chunk_plain_bytes - self.plain.len();
         if room == 0 && !input.is_empty() {
             // More is to come, so this chunk is not the last.
-            if self.index + 1 >= chunk_limit() {
+            if self.index + 1 >= CHUNKS_MAX {
                 return Err(StreamError::TooLong);
             }
             self.emit(rng, false, out);
@@ -276,7 +274,7 @@ impl StreamOpener {
         let possible = if last {
             plain_len <= full && (plain_len > 0 || self.index == 0)
         } else {
-            plain_len == full && self.index + 1 < chunk_limit()
+            plain_len == full && self.index + 1 < CHUNKS_MAX
         };
         if !possible {
             return Err(refused);
