@@ -104,3 +104,76 @@ impl Reader {
         Ok(read > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out its bytes in pieces of given sizes, then ends.
+    struct Pieces {
+        bytes: Vec<u8>,
+        at: usize,
+        random: u64,
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            into: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            self.random = self
+                .random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let most = usize::try_from(self.random >> 60).unwrap() + 1;
+            let (from, left) = (self.at, self.bytes.len() - self.at);
+            let to = from + most.min(left).min(into.remaining());
+            into.put_slice(&self.bytes[from..to]);
+            self.at = to;
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    /// However the bytes are cut, the same messages come out; and any prefix gives a prefix of them and no panic.
+    #[tokio::test]
+    async fn messages_do_not_depend_on_how_the_bytes_arrive() {
+        let messages = [&b""[..], b"one", &[7; 40], b"", &[9; 100]];
+        let mut whole = Vec::new();
+        for message in messages {
+            write(&mut whole, message, 100).await.unwrap();
+        }
+        for random in 0..20 {
+            for end in 0..=whole.len() {
+                let mut stream = Pieces {
+                    bytes: whole[..end].to_vec(),
+                    at: 0,
+                    random,
+                };
+                let mut reader = Reader::default();
+                let mut read = Vec::new();
+                while reader.begin(&mut stream).await.unwrap() {
+                    match reader.message(&mut stream, 100).await {
+                        Ok(message) => read.push(message),
+                        Err(error) => {
+                            assert!(matches!(error, SessionError::Malformed(_)), "{error}");
+                            assert!(end < whole.len());
+                            break;
+                        }
+                    }
+                }
+                assert!(messages.starts_with(&read.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+                assert_eq!(end == whole.len(), read.len() == messages.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claimed_length_reserves_nothing() {
+        let mut reader = Reader::default();
+        let mut claims: &[u8] = &[0, 0x3f, 0xff, 0xff, 1, 2, 3];
+        let refused = reader.message(&mut claims, 1 << 22).await.unwrap_err();
+        assert!(matches!(refused, SessionError::Malformed(_)), "{refused}");
+        assert!(reader.buffer.capacity() < 1 << 18);
+    }
+}
