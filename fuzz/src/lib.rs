@@ -8,6 +8,7 @@
 //! This crate holds no decoder of its own.
 
 mod canary;
+mod chain;
 mod chunks;
 mod envelopes;
 mod fixed;
@@ -66,6 +67,10 @@ pub const TARGETS: &[Target] = &[
     layout::SMALL_COPY,
     layout::READ_PIECES,
     layout::ERASURE,
+    chain::LEDGER_TRANSACTION,
+    chain::LEDGER_RECORD,
+    chain::STATE_PROOF,
+    chain::SOLO_BLOCK,
 ];
 
 /// Runs the target called `name`; what its program calls for each input.

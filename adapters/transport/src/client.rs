@@ -4,6 +4,7 @@ mod connection;
 mod control;
 mod error;
 mod shard;
+mod validator;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::protocol::WriteState;
 use connection::Connections;
 pub use error::PeerError;
 pub use shard::ShardStream;
+pub use validator::{LedgerClient, LedgerStatus, RemoteBlocks};
 
 /// When a call is given up. Every call has one.
 pub type Deadline = tokio::time::Instant;
@@ -172,6 +174,7 @@ pub struct NodeStats {
 /// All calls are idempotent: shards are named by their content.
 #[derive(Clone)]
 pub struct NodeClient {
+    endpoint: NodeEndpoint,
     connections: Arc<Connections>,
     request_id: Option<HeaderValue>,
 }
@@ -194,8 +197,18 @@ impl NodeClient {
         credentials: Arc<Credentials>,
         options: ClientOptions,
     ) -> Result<Self, rustls::Error> {
-        let connections = Arc::new(Connections::new(endpoint, credentials, options)?);
+        let role = Role::Node {
+            slot: endpoint.slot,
+        };
+        let connections = Arc::new(Connections::new(
+            endpoint.address.clone(),
+            role,
+            endpoint.node,
+            credentials,
+            options,
+        )?);
         Ok(Self {
+            endpoint,
             connections,
             request_id: None,
         })
@@ -204,7 +217,7 @@ impl NodeClient {
     /// The node it talks to.
     #[must_use]
     pub fn endpoint(&self) -> &NodeEndpoint {
-        self.connections.endpoint()
+        &self.endpoint
     }
 
     /// The same client whose calls carry `request_id`, so that the node's log can be matched with the caller's.
@@ -212,6 +225,7 @@ impl NodeClient {
     #[must_use]
     pub fn with_request_id(&self, request_id: &str) -> Self {
         Self {
+            endpoint: self.endpoint.clone(),
             connections: self.connections.clone(),
             request_id: HeaderValue::from_str(request_id).ok(),
         }

@@ -1,7 +1,7 @@
 //! Who a certificate speaks for, and the check that it may.
 //!
 //! The role and the deployment are bound into the certificate as its only URI name:
-//! `strongroom://<deployment id>/gateway` or `strongroom://<deployment id>/node/<slot>`.
+//! `strongroom://<deployment id>/gateway`, `.../validator` or `.../node/<slot>`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +28,8 @@ pub enum Role {
         /// The node's place in the deployment, from 0.
         slot: u16,
     },
+    /// Keeps the ledger; answers gateways.
+    Validator,
 }
 
 impl fmt::Display for Role {
@@ -35,6 +37,7 @@ impl fmt::Display for Role {
         match self {
             Self::Gateway => f.write_str("gateway"),
             Self::Node { slot } => write!(f, "node/{slot}"),
+            Self::Validator => f.write_str("validator"),
         }
     }
 }
@@ -106,6 +109,7 @@ fn parse_role_uri(uri: &str) -> Option<(DeploymentId, Role)> {
             slot: digits.parse().ok()?,
         },
         None if role == "gateway" => Role::Gateway,
+        None if role == "validator" => Role::Validator,
         None => return None,
     };
     // `node/+1` and `node/01` parse as numbers but are not what we write.
@@ -251,6 +255,7 @@ mod tests {
             Role::Gateway,
             Role::Node { slot: 0 },
             Role::Node { slot: u16::MAX },
+            Role::Validator,
         ] {
             assert_eq!(
                 parse_role_uri(&role_uri(&deployment, role)),

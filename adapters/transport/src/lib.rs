@@ -1,5 +1,5 @@
 //! How the platform's processes reach each other: a private CA and the certificates it issues, mutual TLS 1.3 between
-//! machines, a Unix socket with a signed handshake on one machine, the HTTP/2 settings of both, and [`NodeClient`].
+//! machines, a Unix socket with a signed handshake on one machine, the HTTP/2 settings of both, [`NodeClient`] and [`LedgerClient`].
 //!
 //! A peer is known by its certificate alone: its role, its deployment and its key. There are no host names, no system
 //! roots and no passwords here. What a role may do is decided by the service that answers, not by this crate; what
@@ -20,8 +20,9 @@ pub mod tls;
 pub mod unix;
 
 pub use client::{
-    ClientOptions, Deadline, ListFilter, NodeAddress, NodeClient, NodeEndpoint, NodeStats,
-    PeerError, ShardRead, ShardState, ShardStream, ShardSummary, Stored,
+    ClientOptions, Deadline, LedgerClient, LedgerStatus, ListFilter, NodeAddress, NodeClient,
+    NodeEndpoint, NodeStats, PeerError, RemoteBlocks, ShardRead, ShardState, ShardStream,
+    ShardSummary, Stored,
 };
 pub use clock::Clock;
 pub use credentials::{Credentials, CredentialsError};

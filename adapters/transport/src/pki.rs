@@ -240,7 +240,7 @@ impl CertificateAuthority {
         // A node serves, and reads from other nodes when it repairs; a gateway asks.
         params.extended_key_usages = match role {
             Role::Gateway => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Role::Node { .. } => {
+            Role::Node { .. } | Role::Validator => {
                 vec![
                     ExtendedKeyUsagePurpose::ServerAuth,
                     ExtendedKeyUsagePurpose::ClientAuth,

@@ -22,6 +22,11 @@ pub const MESSAGE_BYTES_MAX: usize = SHARD_BYTES_MAX + (64 << 10);
 /// CIDs in one `HasShards` call, and shards in one `ListShards` answer, at most.
 pub const BATCH_MAX: usize = 10_000;
 
+/// Bytes of one encoded message of the ledger, at most: a whole block, with its receipts.
+pub const LEDGER_MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Metadata of a refused transaction: its stable code.
+pub const REJECTION: &str = "strongroom-rejection";
+
 /// The kind and epoch of a message, from a tag.
 #[must_use]
 pub fn tag_to_wire(tag: ShardTag) -> (v1::ShardKind, u64) {

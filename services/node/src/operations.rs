@@ -371,6 +371,10 @@ fn gateway_only(peer: &Peer) -> Result<(), Refused> {
             Refusal::NotPermitted,
             "a node may only read, for repair",
         )),
+        Role::Validator => Err(Refused::new(
+            Refusal::NotPermitted,
+            "a validator has no business with shards",
+        )),
     }
 }
 

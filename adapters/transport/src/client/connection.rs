@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use domain::NodeId;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::{ClientOptions, Deadline, NodeAddress, NodeEndpoint, PeerError};
+use super::{ClientOptions, Deadline, NodeAddress, PeerError};
 use crate::body::ClientBody;
 use crate::credentials::Credentials;
 use crate::handshake::{self, HandshakeError};
@@ -25,7 +26,11 @@ use crate::stream::{Stream, TLS_WRITE_BYTES, buffered};
 use crate::{tls, unix};
 
 pub(super) struct Connections {
-    endpoint: NodeEndpoint,
+    address: NodeAddress,
+    /// What the certificate there must say.
+    expected: Role,
+    /// And whose it must be, when known.
+    node: Option<NodeId>,
     credentials: Arc<Credentials>,
     tls: Arc<ClientConfig>,
     options: ClientOptions,
@@ -68,31 +73,26 @@ impl Link {
 
 impl Connections {
     pub(super) fn new(
-        endpoint: NodeEndpoint,
+        address: NodeAddress,
+        expected: Role,
+        node: Option<NodeId>,
         credentials: Arc<Credentials>,
         options: ClientOptions,
     ) -> Result<Self, rustls::Error> {
-        let tls = tls::client_config(
-            &credentials,
-            Role::Node {
-                slot: endpoint.slot,
-            },
-        )?;
+        let tls = tls::client_config(&credentials, expected)?;
         let links = (0..options.connections.max(1))
             .map(|_| Link::default())
             .collect();
         Ok(Self {
-            endpoint,
+            address,
+            expected,
+            node,
             credentials,
             tls,
             options,
             links,
             turn: AtomicUsize::new(0),
         })
-    }
-
-    pub(super) fn endpoint(&self) -> &NodeEndpoint {
-        &self.endpoint
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -149,7 +149,7 @@ impl Connections {
         let connected = match timeout_at(limit, self.connect()).await {
             Ok(connected) => connected,
             Err(_) => Err(PeerError::Unavailable {
-                detail: format!("{}: no connection in time", self.endpoint.address),
+                detail: format!("{}: no connection in time", self.address),
             }),
         };
         let mut state = link.state();
@@ -180,15 +180,12 @@ impl Connections {
     }
 
     async fn connect(&self) -> Result<SendRequest<ClientBody>, PeerError> {
-        let (stream, peer) = match &self.endpoint.address {
+        let (stream, peer) = match &self.address {
             NodeAddress::Unix(path) => {
                 let mut stream = unix::connect(path)
                     .await
                     .map_err(|error| self.unreachable(&error))?;
-                let expected = Role::Node {
-                    slot: self.endpoint.slot,
-                };
-                let peer = handshake::connect(&mut stream, &self.credentials, expected)
+                let peer = handshake::connect(&mut stream, &self.credentials, self.expected)
                     .await
                     .map_err(|error| self.not_trusted(error))?;
                 (Stream::Unix(stream), peer)
@@ -209,14 +206,10 @@ impl Connections {
                 (Stream::Tls(Box::new(stream.into())), peer)
             }
         };
-        if self
-            .endpoint
-            .node
-            .is_some_and(|expected| expected != peer.node_id())
-        {
+        if self.node.is_some_and(|expected| expected != peer.node_id()) {
             return Err(PeerError::misbehaved(format!(
                 "{}: the node has another key than it should",
-                self.endpoint.address
+                self.address
             )));
         }
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -235,7 +228,7 @@ impl Connections {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(&error))?;
-        let address = self.endpoint.address.clone();
+        let address = self.address.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%address, %error, "the connection to a node broke");
@@ -262,7 +255,7 @@ impl Connections {
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> PeerError {
         match PeerError::unavailable(error) {
             PeerError::Unavailable { detail } => PeerError::Unavailable {
-                detail: format!("{}: {detail}", self.endpoint.address),
+                detail: format!("{}: {detail}", self.address),
             },
             other => other,
         }
@@ -274,14 +267,14 @@ impl Connections {
             .and_then(|inner| inner.downcast_ref::<rustls::Error>())
         {
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::PeerMisbehaved(_)) => {
-                PeerError::misbehaved(format!("{}: {error}", self.endpoint.address))
+                PeerError::misbehaved(format!("{}: {error}", self.address))
             }
             _ => self.unreachable(&error),
         }
     }
 
     fn not_trusted(&self, error: HandshakeError) -> PeerError {
-        let address = &self.endpoint.address;
+        let address = &self.address;
         match error {
             HandshakeError::Identity(_) | HandshakeError::Malformed(_) => {
                 PeerError::misbehaved(format!("{address}: {error}"))
