@@ -7,6 +7,7 @@
 //!
 //! This crate holds no decoder of its own.
 
+mod attestation;
 mod canary;
 mod chain;
 mod chunks;
@@ -63,6 +64,9 @@ pub const TARGETS: &[Target] = &[
     sharings::CUSTODIAN_RECORD,
     sharings::SHARE_COMMITMENTS,
     sharings::DKG_MESSAGE,
+    attestation::EVIDENCE,
+    attestation::SOFTWARE_EVIDENCE,
+    attestation::SEALED_STORE,
     layout::LAYOUT_RECORD,
     layout::SMALL_COPY,
     layout::READ_PIECES,

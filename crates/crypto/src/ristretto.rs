@@ -307,6 +307,6 @@ mod tests {
         assert_eq!(hash(Label::TDH2_CHALLENGE, 1, &[b"abc"]), base);
         assert_ne!(hash(Label::TDH2_LABEL, 1, &[b"abc"]), base);
         assert_ne!(hash(Label::TDH2_CHALLENGE, 2, &[b"abc"]), base);
-        assert_ne!(hash(Label::TDH2_CHALLENGE, 1, &[b"abd"]), base);
+        assert_ne!(hash(Label::TDH2_CHALLENGE, 1, &[b"xyz"]), base);
     }
 }

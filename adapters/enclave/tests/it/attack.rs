@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-use enclave::harden;
+use enclave::{HardenError, harden};
 use rustix::process::{Resource, Rlimit};
 
 use crate::process::{Unprivileged, said, say};
@@ -34,14 +34,20 @@ fn target() {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     std::hint::black_box(&secret);
-    if line.trim() == "abort" {
-        std::process::abort();
+    match line.trim() {
+        "abort" => std::process::abort(),
+        "harden" => say(&match harden() {
+            Err(HardenError::Traced { tracer }) => format!("traced by {tracer}"),
+            Ok(_) => "hardened".to_owned(),
+            Err(error) => error.to_string(),
+        }),
+        _ => {}
     }
 }
 
 /// Starts the target as a child of this process; the caller waits for its end.
 #[allow(clippy::zombie_processes)]
-fn start(hardened: &str) -> (Child, u64, usize) {
+fn start(hardened: &str) -> (Child, BufReader<ChildStdout>, u64, usize) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "attack::target",
@@ -66,7 +72,7 @@ fn start(hardened: &str) -> (Child, u64, usize) {
         if let Some(ready) = line.trim().strip_prefix("said: ready ") {
             let (address, length) = ready.split_once(' ').unwrap();
             let address = u64::from_str_radix(address, 16).unwrap();
-            return (child, address, length.parse().unwrap());
+            return (child, output, address, length.parse().unwrap());
         }
     }
 }
@@ -78,7 +84,7 @@ fn attacker() {
     let Ok(hardened) = std::env::var(HARDENED) else {
         return;
     };
-    let (mut child, address, length) = start(&hardened);
+    let (mut child, _output, address, length) = start(&hardened);
     let pid = child.id();
 
     let mut found = vec![0; length];
@@ -154,7 +160,7 @@ fn crasher() {
         maximum: limit.maximum,
     };
     rustix::process::setrlimit(Resource::Core, most).unwrap();
-    let (mut child, _, _) = start(&hardened);
+    let (mut child, _output, _, _) = start(&hardened);
     child.stdin.take().unwrap().write_all(b"abort\n").unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGABRT));
@@ -199,4 +205,46 @@ fn a_hardened_process_that_aborts_leaves_no_core() {
         return;
     }
     assert_eq!(crash("no"), (vec!["core dumped".to_owned()], 1));
+}
+
+/// Attaches to a target that is not hardened yet, or does not, and then has it harden itself.
+#[test]
+#[ignore = "started by other tests, never by hand"]
+fn debugger() {
+    let Ok(attach) = std::env::var(HARDENED) else {
+        return;
+    };
+    let (mut child, mut output, _, _) = start("no");
+    if attach == "yes" {
+        let pid = libc::pid_t::try_from(child.id()).unwrap();
+        // SAFETY: as in `attacker`.
+        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) }, 0);
+        // The system names the thread that attached.
+        let own = rustix::thread::gettid().as_raw_nonzero();
+        say(&format!("this is {own}"));
+    }
+    child.stdin.take().unwrap().write_all(b"harden\n").unwrap();
+    loop {
+        let mut line = String::new();
+        assert!(output.read_line(&mut line).unwrap() > 0, "no answer");
+        if let Some(answer) = line.trim().strip_prefix("said: ") {
+            say(answer);
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_process_under_a_debugger_does_not_call_itself_hardened() {
+    let run = |attach: &str| {
+        let unprivileged = Unprivileged::new();
+        let mut command = unprivileged.run("attack::debugger");
+        said(&command.env(HARDENED, attach).output().unwrap().stdout)
+    };
+    assert_eq!(run("no"), ["hardened"]);
+    let said = run("yes");
+    let debugger = said[0].strip_prefix("this is ").unwrap();
+    assert_eq!(said[1], format!("traced by {debugger}"));
 }
