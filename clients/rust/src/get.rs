@@ -29,8 +29,8 @@ const BYTES_ATTEMPTS: usize = 5;
 /// Below this an opening costs less than handing it to another thread.
 const INLINE_BYTES_MAX: usize = 2 * BLOCK_BYTES;
 
-/// Plaintext that is asked for by itself at the start of a long read (two blocks), so that the first bytes need not wait for
-/// a whole chunk.
+/// Plaintext that a long read begins with, by itself (two blocks): the first bytes wait neither for a whole chunk nor beside the
+/// chunks that follow.
 const LEAD_PLAIN_BYTES: u64 = 131_040;
 /// Reads shorter than this have no lead: one request more would cost more than it gains.
 const LEAD_FROM_BYTES: u64 = 4 << 20;
@@ -158,17 +158,8 @@ impl Client {
             sink.write_all(part).await.map_err(write_failed)?;
             report(options.progress.as_ref(), part.len());
         } else {
-            let long = range.end - range.start >= LEAD_FROM_BYTES;
-            for window in opened.windows(&range) {
-                let mut reads = self.inner.window_reads(&mut opened, &window).await?;
-                if long
-                    && window.start == range.start
-                    && window.end - window.start > LEAD_PLAIN_BYTES
-                {
-                    let cut = window.start + LEAD_PLAIN_BYTES;
-                    reads = opened.reads(&(window.start..cut))?;
-                    reads.extend(opened.reads(&(cut..window.end))?);
-                }
+            for window in opened.windows_with_lead(&range) {
+                let reads = self.inner.window_reads(&mut opened, &window).await?;
                 let mut plain = self.inner.chunks(&opened, reads, options.verify_full);
                 while let Some((_, plain)) = plain.try_next().await? {
                     sink.write_all(&plain.buffer).await.map_err(write_failed)?;
@@ -383,7 +374,10 @@ impl Inner {
                 }
             }
         }
-        opened.reads(window)
+        opened
+            .opener
+            .reads(window)
+            .map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// Verified plaintext of `reads`, in their order, a bounded number at a time.
@@ -456,13 +450,6 @@ enum Checked {
 }
 
 impl Opened {
-    /// The chunks of a range, whose manifest page is there.
-    fn reads(&self, range: &Range<u64>) -> Result<Vec<ChunkRead>> {
-        self.opener
-            .reads(range)
-            .map_err(|error| Error::Internal(error.to_string()))
-    }
-
     /// The plaintext of a small object; `None` for a chunked one.
     pub(crate) fn open_small(&self) -> Result<Option<Vec<u8>>> {
         let Some(ciphertext) = &self.small else {
@@ -496,6 +483,20 @@ impl Opened {
                 windows.push(window);
             }
             start = end;
+        }
+        windows
+    }
+
+    /// As [`Opened::windows`]; a long range begins with a short window.
+    fn windows_with_lead(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut windows = self.windows(range);
+        if range.end - range.start >= LEAD_FROM_BYTES
+            && let Some(first) = windows.first_mut()
+            && first.end - first.start > LEAD_PLAIN_BYTES
+        {
+            let lead = first.start..first.start + LEAD_PLAIN_BYTES;
+            first.start = lead.end;
+            windows.insert(0, lead);
         }
         windows
     }
