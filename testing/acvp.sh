@@ -11,7 +11,9 @@ mkdir -p "$dir"
 archive=$dir/kyber_py-$version.tar.gz
 if ! sha256sum --check --status <<<"$digest  $archive" 2>/dev/null; then
   rm -f "$archive"
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: \
+  # pip of an environment of its own: Debian's python3 has none. It builds the package's metadata, and nothing more.
+  python3 -m venv --clear "$dir/venv"
+  "$dir/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary kyber-py \
     --dest "$dir" "kyber-py==$version" >&2
   sha256sum --check --quiet <<<"$digest  $archive" >&2
 fi

@@ -14,6 +14,7 @@ mod identities;
 mod idle;
 mod names;
 mod node_faults;
+mod postgres;
 mod round_trip;
 mod sixteen_nodes;
 mod sizes;
