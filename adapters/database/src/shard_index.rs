@@ -138,7 +138,13 @@ pub(crate) async fn referenced(c: &mut Connection, shard: Cid) -> Work<bool> {
         .any(|deletion| deletion.layout.shards.iter().any(same)))
 }
 
-/// Deletions that may take one of these shards, or that are of one of these chunks.
+/// Chunks that may share shards with a new one. Fresh ciphertext shares none; the bound keeps what somebody makes on purpose
+/// from costing others more than a few rows, and each list of ids far below what a statement may carry: a chunk of 255
+/// shards meets at most 255 times as many.
+const ALIKE_MAX: usize = 64;
+
+/// Deletions that may take one of these shards, or that are of one of these chunks (then a new chunk is meant, and refused
+/// when it is like too many others).
 async fn waiting(
     c: &mut Connection,
     chunks: &[Cid],
@@ -166,6 +172,9 @@ async fn waiting(
     if !holders.is_empty() {
         holders.sort_unstable();
         holders.dedup();
+        if !chunks.is_empty() && holders.len() > ALIKE_MAX {
+            return Err(MetadataError::TooManyAlike.into());
+        }
         let ids = list(1, holders.len());
         let arguments: Vec<Value> = holders.into_iter().map(Value::Int).collect();
         if c.shared() {

@@ -46,6 +46,9 @@ pub enum MetadataError {
     /// The same ciphertext is being deleted just now; the caller may retry in a few seconds.
     #[error("this chunk is being deleted")]
     BeingDeleted,
+    /// A chunk that shares shards with more others than any honest ciphertext does.
+    #[error("too many chunks share a shard with this one")]
+    TooManyAlike,
     /// A request nonce that was used before.
     #[error("this request was already carried out")]
     Replayed,

@@ -15,6 +15,7 @@ crate::both_databases!(
     a_copy_that_is_a_shard_of_another_chunk_stays,
     a_shard_being_deleted_with_another_chunk_is_refused,
     concurrent_plans_and_aborts_keep_shared_shards,
+    chunks_that_share_a_shard_are_few,
     recovery_records_are_pending_until_they_land,
     shards_that_a_node_lost_are_pending_again,
     records_that_nobody_owns_are_deleted_and_never_committed,
@@ -91,6 +92,35 @@ async fn a_shared_shard_goes_with_the_last_chunk(fixture: &Fixture) {
     assert_eq!(places_due(fixture).await, forged(50, 7).shards);
     assert_no_leak(db).await;
     assert_eq!(fixture.rows("chunk_shards").await, 0);
+}
+
+async fn chunks_that_share_a_shard_are_few(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let up = upload(db, id, "alike", 1, 0..0).await;
+    let mut planned = 0;
+    let refused = loop {
+        let n = 1_000 + planned;
+        let plan = db.plan_chunk(up, planned, chunk_cid(n), forged(n, 7), NOW);
+        match plan.await {
+            Ok(_) => planned += 1,
+            Err(error) => break error,
+        }
+        assert!(planned < 1_000, "no bound");
+    };
+    assert!(matches!(refused, MetadataError::TooManyAlike), "{refused}");
+    assert_eq!(planned, 65);
+    // Others go on, and all of them go when their time comes.
+    put_chunked(db, id, "honest", 2, 8..9).await;
+    db.abort_upload(up, mutation()).await.unwrap();
+    let left = loop {
+        let due = places_due(fixture).await;
+        if due.is_empty() {
+            break fixture.rows("chunk_shards").await;
+        }
+        confirm_deletions(db, LATER).await;
+    };
+    assert_eq!(left, 14, "the honest chunk's rows alone");
 }
 
 async fn a_copy_that_is_a_shard_of_another_chunk_stays(fixture: &Fixture) {

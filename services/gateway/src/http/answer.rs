@@ -79,6 +79,10 @@ impl From<MetadataError> for Failure {
                 Code::Unavailable,
                 "this very ciphertext is being deleted: try again in a few seconds",
             ),
+            MetadataError::TooManyAlike => Self::new(
+                Code::Conflict,
+                "too many chunks share a shard with this one: encrypt it anew",
+            ),
             MetadataError::Damaged { .. } => Self::internal(text),
             MetadataError::Unavailable(_) => {
                 tracing::warn!(reason = %text, "metadata is unavailable");
