@@ -64,16 +64,16 @@ impl Body for Buffers {
     }
 }
 
-/// What [`crate::NodeClient`] sends.
+/// What a client of this crate sends, and a service without bytes of its own to account for answers.
 #[derive(Debug)]
-pub enum ClientBody {
+pub enum MessageBody {
     /// Buffers, or nothing.
     Buffers(Buffers),
     /// A gRPC message.
     Grpc(tonic::body::Body),
 }
 
-impl Body for ClientBody {
+impl Body for MessageBody {
     type Data = Bytes;
     type Error = BoxError;
 

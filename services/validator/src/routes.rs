@@ -1,22 +1,19 @@
 //! One listener, two kinds of request: gRPC, and what monitors read.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use solo::Solo;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::codegen::Service as _;
-use transport::body::{BoxError, Buffers};
+use transport::body::{Buffers, MessageBody};
 use transport::{Peer, Role};
 use wire::grpc::LEDGER_MESSAGE_BYTES_MAX;
 use wire::grpc::v1::ledger_service_server::LedgerServiceServer;
@@ -26,43 +23,6 @@ use crate::metrics::Metrics;
 
 /// Path prefix of the gRPC service.
 const SERVICE_PATH: &str = "/strongroom.v1.LedgerService/";
-
-/// The body of an answer.
-pub(crate) enum Answered {
-    /// Buffers, or nothing.
-    Buffers(Buffers),
-    /// What tonic encodes.
-    Grpc(tonic::body::Body),
-}
-
-impl Body for Answered {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Buffers(buffers) => Pin::new(buffers).poll_frame(cx),
-            Self::Grpc(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Buffers(buffers) => buffers.is_end_stream(),
-            Self::Grpc(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Buffers(buffers) => buffers.size_hint(),
-            Self::Grpc(body) => body.size_hint(),
-        }
-    }
-}
 
 /// Answers the requests of one validator.
 pub(crate) struct Routes {
@@ -102,7 +62,7 @@ impl Routes {
         &self,
         peer: Arc<Peer>,
         request: Request<Incoming>,
-    ) -> Response<Answered> {
+    ) -> Response<MessageBody> {
         let path = request.uri().path();
         if matches!(peer.role, Role::Node { .. }) {
             return from_status(Status::permission_denied("a node has no business here"));
@@ -114,20 +74,20 @@ impl Routes {
         }
     }
 
-    async fn grpc(&self, request: Request<Incoming>) -> Response<Answered> {
+    async fn grpc(&self, request: Request<Incoming>) -> Response<MessageBody> {
         let Ok(_room) = self.calls.try_acquire() else {
             return from_status(Status::resource_exhausted("too many calls at once"));
         };
         let mut control = self.control.clone();
         match timeout(self.call_timeout, control.call(request)).await {
-            Ok(Ok(response)) => response.map(Answered::Grpc),
+            Ok(Ok(response)) => response.map(MessageBody::Grpc),
             Ok(Err(never)) => match never {},
             Err(_) => from_status(Status::deadline_exceeded("the call took too long")),
         }
     }
 
     /// `GET /health` and `GET /metrics`.
-    pub(crate) fn monitor(&self, method: &Method, path: &str) -> Response<Answered> {
+    pub(crate) fn monitor(&self, method: &Method, path: &str) -> Response<MessageBody> {
         let (content_type, text) = match (method, path) {
             (&Method::GET, "/health") => ("application/json", self.health()),
             (&Method::GET, "/metrics") => match self.metrics.text(&self.solo.status()) {
@@ -142,7 +102,7 @@ impl Routes {
             },
             _ => return plain(StatusCode::NOT_FOUND),
         };
-        let mut response = Response::new(Answered::Buffers(Buffers::new([text])));
+        let mut response = Response::new(MessageBody::Buffers(Buffers::new([text])));
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -172,19 +132,21 @@ impl Routes {
     pub(crate) async fn answer_monitor(
         self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> Result<Response<Answered>, Infallible> {
+    ) -> Result<Response<MessageBody>, Infallible> {
         Ok(self.monitor(request.method(), request.uri().path()))
     }
 }
 
-fn plain(status: StatusCode) -> Response<Answered> {
-    let mut response = Response::new(Answered::Buffers(Buffers::default()));
+fn plain(status: StatusCode) -> Response<MessageBody> {
+    let mut response = Response::new(MessageBody::Buffers(Buffers::default()));
     *response.status_mut() = status;
     response
 }
 
-fn from_status(status: Status) -> Response<Answered> {
-    status.into_http::<tonic::body::Body>().map(Answered::Grpc)
+fn from_status(status: Status) -> Response<MessageBody> {
+    status
+        .into_http::<tonic::body::Body>()
+        .map(MessageBody::Grpc)
 }
 
 #[cfg(test)]

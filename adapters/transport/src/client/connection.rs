@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::{ClientOptions, Deadline, NodeAddress, PeerError};
-use crate::body::ClientBody;
+use crate::body::MessageBody;
 use crate::credentials::Credentials;
 use crate::handshake::{self, HandshakeError};
 use crate::identity::{IdentityError, Peer, Role, Side};
@@ -47,7 +47,7 @@ struct Link {
 
 #[derive(Default)]
 struct State {
-    sender: Option<SendRequest<ClientBody>>,
+    sender: Option<SendRequest<MessageBody>>,
     failure: Option<Failure>,
 }
 
@@ -62,7 +62,7 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> Option<SendRequest<ClientBody>> {
+    fn open(&self) -> Option<SendRequest<MessageBody>> {
         self.state()
             .sender
             .as_ref()
@@ -98,7 +98,7 @@ impl Connections {
     /// Sends a request and waits for the head of the answer.
     pub(super) async fn call(
         &self,
-        mut request: Request<ClientBody>,
+        mut request: Request<MessageBody>,
         deadline: Deadline,
     ) -> Result<Response<Incoming>, PeerError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.links.len();
@@ -126,7 +126,7 @@ impl Connections {
         &self,
         link: &Link,
         deadline: Deadline,
-    ) -> Result<SendRequest<ClientBody>, PeerError> {
+    ) -> Result<SendRequest<MessageBody>, PeerError> {
         if let Some(sender) = link.open() {
             return Ok(sender);
         }
@@ -179,7 +179,7 @@ impl Connections {
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<ClientBody>, PeerError> {
+    async fn connect(&self) -> Result<SendRequest<MessageBody>, PeerError> {
         let (stream, peer) = match &self.address {
             NodeAddress::Unix(path) => {
                 let mut stream = unix::connect(path)

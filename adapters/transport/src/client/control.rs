@@ -14,7 +14,7 @@ use wire::grpc::v1::storage_service_client::StorageServiceClient;
 use wire::grpc::{BATCH_MAX, MESSAGE_BYTES_MAX, cid_to_wire, tag_from_wire, v1};
 
 use super::{Deadline, ListFilter, NodeClient, NodeStats, PeerError, ShardState, ShardSummary};
-use crate::body::ClientBody;
+use crate::body::MessageBody;
 use crate::protocol::{REQUEST_ID, WriteState};
 
 /// A node client as the transport of generated gRPC code.
@@ -41,7 +41,7 @@ impl tower_service::Service<Request<tonic::body::Body>> for Channel {
         let deadline = self.deadline;
         Box::pin(async move {
             connections
-                .call(request.map(ClientBody::Grpc), deadline)
+                .call(request.map(MessageBody::Grpc), deadline)
                 .await
         })
     }

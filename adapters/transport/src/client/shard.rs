@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use super::{Deadline, NodeClient, PeerError, ShardRead, Stored};
-use crate::body::{Buffers, ClientBody};
+use crate::body::{Buffers, MessageBody};
 use crate::protocol::{
     PROOF_BYTES_MAX, PROOF_LENGTH, REFUSAL, REFUSAL_BYTES_MAX, REQUEST_ID, Refusal, SHARDS_PATH,
     TAG, TOTAL_BYTES, WANT_PROOF, range_to_header, tag_from_header, tag_to_header,
@@ -68,7 +68,7 @@ impl NodeClient {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.remaining()));
         headers.insert(PROOF_LENGTH, HeaderValue::from(proof_bytes));
         headers.insert(TAG, header(&tag_to_header(tag))?);
-        *request.body_mut() = ClientBody::Buffers(body);
+        *request.body_mut() = MessageBody::Buffers(body);
         let response = self.connections.call(request, deadline).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Stored { already: false }),
@@ -171,14 +171,14 @@ impl NodeClient {
         })
     }
 
-    fn request(&self, method: Method, cid: &Cid) -> Result<Request<ClientBody>, PeerError> {
+    fn request(&self, method: Method, cid: &Cid) -> Result<Request<MessageBody>, PeerError> {
         let uri = Uri::builder()
             .scheme("http")
             .authority("node")
             .path_and_query(format!("{SHARDS_PATH}{cid}"))
             .build()
             .map_err(|error| PeerError::unavailable(&error))?;
-        let mut request = Request::new(ClientBody::Buffers(Buffers::default()));
+        let mut request = Request::new(MessageBody::Buffers(Buffers::default()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         if let Some(id) = &self.request_id {

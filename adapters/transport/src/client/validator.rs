@@ -24,7 +24,7 @@ use wire::grpc::{LEDGER_MESSAGE_BYTES_MAX, REJECTION};
 
 use super::connection::Connections;
 use super::{ClientOptions, Deadline, NodeAddress, PeerError};
-use crate::body::ClientBody;
+use crate::body::MessageBody;
 use crate::credentials::Credentials;
 use crate::identity::Role;
 
@@ -153,7 +153,7 @@ impl tower_service::Service<Request<tonic::body::Body>> for Channel {
         let (connections, deadline) = (self.connections.clone(), self.deadline);
         Box::pin(async move {
             connections
-                .call(request.map(ClientBody::Grpc), deadline)
+                .call(request.map(MessageBody::Grpc), deadline)
                 .await
         })
     }
