@@ -5,6 +5,7 @@
 #
 # STRONGROOM_BIN        the program
 # SCHEMATHESIS_CASES    cases per operation; 15
+# SCHEMATHESIS_SEED     what cases are drawn from; 1, so that a run can be repeated. `random` draws anew each time
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
@@ -56,6 +57,8 @@ version=$("$bin" --json stat sr://photos/large | python3 -c 'import json, sys; p
 token=$("$bin" --quiet token --scope read --scope write)
 
 export SCHEMATHESIS_HOOKS=hooks
+seed=(--seed "${SCHEMATHESIS_SEED:-1}")
+[ "${SCHEMATHESIS_SEED:-1}" = random ] && seed=()
 check() { # title, settings, then options
   local title=$1 settings=$2
   shift 2
@@ -63,7 +66,7 @@ check() { # title, settings, then options
   # In the throw-away folder: it keeps notes where it runs.
   (cd "$work" && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$here "$here/.venv/bin/schemathesis" --config-file "$settings" run "$url/v1/openapi.json" --url "$url" \
     --header "Authorization: Bearer $token" --max-examples "${SCHEMATHESIS_CASES:-15}" --continue-on-failure \
-    --warnings off "$@")
+    --warnings off "${seed[@]}" "$@")
 }
 
 failed=0

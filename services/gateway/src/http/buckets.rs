@@ -161,10 +161,12 @@ pub struct BucketPage {
 
 /// Checks a page size.
 pub(super) fn page_limit(limit: Option<usize>) -> Answer<usize> {
-    match limit.unwrap_or(LIST_KEYS_MAX) {
-        0 => Err(Failure::new(Code::BadRequest, "limit is at least 1")),
-        limit => Ok(limit.min(LIST_KEYS_MAX)),
+    let limit = limit.unwrap_or(LIST_KEYS_MAX);
+    if limit == 0 || limit > LIST_KEYS_MAX {
+        let detail = format!("limit is 1 to {LIST_KEYS_MAX}");
+        return Err(Failure::new(Code::BadRequest, detail));
     }
+    Ok(limit)
 }
 
 /// Buckets that the caller may read, by name.
