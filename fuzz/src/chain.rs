@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{MerkleRoot, TimestampMs};
+use domain::{CommitteeId, Epoch, Height, KeyId, KeyVersion, MerkleRoot, TimestampMs};
 use ledger::header::ValidatorSet;
 use ledger::port::Ledger as _;
 use ledger::records::{AnchorKind, GrantEntry, KeyStatus, VersionEntry, VersionStatement};
@@ -32,6 +32,7 @@ pub const LEDGER_RECORD: Target = Target {
             genesis().encode(),
             block.header.encode(),
             block.certificate.encode(),
+            version_entry().encode(),
         ]
     },
 };
@@ -61,11 +62,39 @@ fn genesis() -> Genesis {
     Genesis {
         deployment: fixed::deployment(),
         development: true,
+        software_root: Some(key),
         governance: Governance::new(1, vec![key]).expect("one key"),
         validators: ValidatorSet::new(vec![key]).expect("one key"),
         limits: Limits::DEFAULT,
         time: TimestampMs(1_700_000_000_000),
         continues: None,
+    }
+}
+
+/// A version whose commitments are made up: records are read before anybody checks what they say.
+fn version_entry() -> VersionEntry {
+    let worker = fixed::identity();
+    let statement = VersionStatement {
+        key: KeyId([1; 32]),
+        version: KeyVersion::FIRST,
+        fencing: 1,
+        epoch: Epoch::FIRST,
+        committee: CommitteeId([2; 32]),
+        pq: [3; 1_184],
+        dh: [4; 32],
+        commitments: MerkleRoot([5; 32]),
+        dealer: worker.principal(),
+    };
+    VersionEntry {
+        statement: statement.encode(),
+        commitments: vec![6; 5 * 64],
+        acknowledgements: Vec::new(),
+        activation: statement.activate(&worker, &fixed::deployment()),
+        epoch: Epoch::FIRST,
+        committee: CommitteeId([2; 32]),
+        height: Height(7),
+        retires: None,
+        destroyed: false,
     }
 }
 

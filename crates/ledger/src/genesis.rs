@@ -18,6 +18,9 @@ record! {
     /// Whether this is a development deployment: software attestation is accepted and nothing waits for a time lock.
     /// It protects nothing from the machine's owner, and can never become a production deployment.
     development: bool,
+    /// The key that signs evidence of the software platform; of use in a development deployment only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    software_root: Option<Principal>,
     /// Who decides about measurements, policy, committees and enrolment.
     governance: Governance,
     /// Who signs headers.

@@ -151,6 +151,9 @@ pub struct ActivateVersion {
     /// A [`crate::records::VersionStatement`], encoded.
     #[serde(with = "serde_bytes")]
     pub statement: Vec<u8>,
+    /// What is public of each share ([`threshold::CommitmentList::encode`]); the statement has its root.
+    #[serde(with = "serde_bytes")]
+    pub commitments: Vec<u8>,
     /// The word of every member of the committee, standbys too, in the order of their slots.
     pub acknowledgements: Vec<Acknowledgement>,
     /// The word of a worker that is not the dealer.

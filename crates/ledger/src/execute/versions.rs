@@ -113,6 +113,13 @@ impl Executor<'_> {
             ));
         }
         let committee = self.usable_committee(&pending.committee, None)?;
+        statement
+            .commitment_list(
+                &self.chain.deployment,
+                committee.threshold,
+                &activate.commitments,
+            )
+            .map_err(|error| Rejection::Malformed(error.to_string()))?;
         self.check_acknowledgements(&statement, &committee, activate)?;
         self.check_workers(&statement, activate)?;
         let primaries = activate
@@ -123,6 +130,7 @@ impl Executor<'_> {
             .collect();
         let entry = VersionEntry {
             statement: activate.statement.clone(),
+            commitments: activate.commitments.clone(),
             acknowledgements: primaries,
             activation: activate.activation,
             epoch: statement.epoch,

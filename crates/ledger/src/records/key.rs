@@ -7,6 +7,8 @@ use domain::{
     Slot, Threshold, TimestampMs,
 };
 use serde::{Deserialize, Serialize};
+use threshold::commitments::CommitmentListError;
+use threshold::{CommitmentList, Sharing};
 
 use crate::labels;
 use crate::record::{Record as _, record, signed_by};
@@ -211,6 +213,33 @@ impl VersionStatement {
         )
     }
 
+    /// Which sharing the statement is about, among `threshold` (the committee's).
+    #[must_use]
+    pub fn sharing(&self, deployment: &DeploymentId, threshold: Threshold) -> Sharing {
+        Sharing {
+            deployment: *deployment,
+            key: self.key,
+            version: self.version,
+            epoch: self.epoch,
+            committee: self.committee,
+            threshold,
+        }
+    }
+
+    /// Reads what is public of each share, and checks it against the root that everybody signed for.
+    ///
+    /// # Errors
+    /// [`CommitmentListError`].
+    pub fn commitment_list(
+        &self,
+        deployment: &DeploymentId,
+        threshold: Threshold,
+        commitments: &[u8],
+    ) -> Result<CommitmentList, CommitmentListError> {
+        let sharing = self.sharing(deployment, threshold);
+        CommitmentList::decode(sharing, &self.commitments.0, commitments)
+    }
+
     /// Slot, then statement: what an acknowledgement signs.
     fn acknowledged(&self, slot: Slot) -> Vec<u8> {
         let mut body = vec![slot.index.get(), u8::from(slot.standby)];
@@ -326,10 +355,14 @@ impl KeyStatus {
 
 record! {
     /// An activated version of a key.
-    VersionEntry = "key-version-entry", 40_000;
+    VersionEntry = "key-version-entry", 65_536;
     /// The statement that everybody signed, encoded.
     #[serde(with = "serde_bytes")]
     statement: Vec<u8>,
+    /// What is public of each share, [`threshold::CommitmentList::encode`], under the root that the statement has: whoever reads this
+    /// entry can tell a good partial decryption or share from a bad one.
+    #[serde(with = "serde_bytes")]
+    commitments: Vec<u8>,
     /// The word of every custodian that is no standby. (Standbys have signed too; their words are in the transaction.)
     acknowledgements: Vec<Acknowledgement>,
     /// The worker's.

@@ -3,6 +3,7 @@
 use domain::{KeyId, KeyVersion, PlatformType, TimestampMs};
 use ledger::records::{
     Acknowledgement, Enrolment, KeyState, KeyStatus, Measurement, Role, VersionEntry,
+    VersionStatement,
 };
 use ledger::transaction::{
     AbandonVersion, BeginVersion, Change, MeasurementOf, Retire, RoleKey, SetDeleteProtection,
@@ -11,7 +12,8 @@ use ledger::transaction::{
 use ledger::{Action, Outcome, Record as _, StateKey};
 
 use crate::world::{
-    CUSTODIAN, DEPLOYMENT, WORKER, World, activation, begin, create, measurement, slot, statement,
+    CUSTODIAN, DEPLOYMENT, WORKER, World, activation, begin, commitments, create, measurement,
+    slot, statement, threshold,
 };
 
 const ALICE: u64 = 1;
@@ -101,6 +103,21 @@ fn a_key_is_pending_until_everybody_has_signed() {
         world.run(WORKER, Action::ActivateVersion(swapped)),
         Err("bad-record-signature".into())
     );
+    // Commitments that are not the ones that everybody signed for: another's, one entry short, none.
+    for change in [
+        |list: &mut Vec<u8>| list[40] ^= 1,
+        |list: &mut Vec<u8>| list[3] ^= 1,
+        |list: &mut Vec<u8>| list.truncate(4 * 64),
+        |list: &mut Vec<u8>| list.extend([0; 64]),
+        |list: &mut Vec<u8>| list.clear(),
+    ] {
+        let mut other = full.clone();
+        change(&mut other.commitments);
+        assert_eq!(
+            world.run(WORKER, Action::ActivateVersion(other)),
+            Err("malformed".into())
+        );
+    }
     // The dealer checks its own work; a worker that nobody knows.
     let mut alone = full.clone();
     alone.activation = good.activate(world.people.get(WORKER), &DEPLOYMENT);
@@ -124,7 +141,12 @@ fn a_key_is_pending_until_everybody_has_signed() {
         .run(BOB, Action::ActivateVersion(full.clone()))
         .unwrap();
     assert_eq!(status(&world, key).state(world.time), KeyState::Active);
-    assert_eq!(entry(&world, key, 1).acknowledgements.len(), 5);
+    let stored = entry(&world, key, 1);
+    assert_eq!(stored.acknowledgements.len(), 5);
+    // The entry alone is enough to read the commitments.
+    let said = VersionStatement::decode(&stored.statement).unwrap();
+    let list = said.commitment_list(&DEPLOYMENT, threshold(), &stored.commitments);
+    assert_eq!(list.unwrap(), commitments(&good));
     assert_eq!(
         world.run(BOB, Action::ActivateVersion(full)),
         Err("nothing-pending".into())

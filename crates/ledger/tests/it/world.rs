@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crypto::ristretto::Element;
 use crypto::{Identity, Secret};
+use curve25519_dalek::constants::RISTRETTO_BASEPOINT_POINT;
 use domain::{
     BucketName, CommitteeId, DeploymentId, Epoch, HeaderHash, Height, KeyId, KeyVersion,
     MerkleRoot, PlatformType, Principal, Profile, ShareIndex, Slot, Threshold, TimestampMs,
@@ -23,6 +25,7 @@ use ledger::{
     State, StateKey, Transaction,
 };
 use sealed::signed::Signed;
+use threshold::{CommitmentList, DhPublic};
 
 pub const DEPLOYMENT: DeploymentId = DeploymentId([0xdd; 32]);
 pub const START: TimestampMs = TimestampMs(1_800_000_000_000);
@@ -59,6 +62,7 @@ pub fn genesis(development: bool) -> Genesis {
     Genesis {
         deployment: DEPLOYMENT,
         development,
+        software_root: None,
         governance: Governance::new(
             2,
             (0..3).map(|n| person(GOVERNOR + n).principal()).collect(),
@@ -202,7 +206,7 @@ pub fn create(people: &mut People, owner: u64, name: &str) -> (KeyId, Action) {
 }
 
 pub fn statement(people: &mut People, key: KeyId, version: u32, fencing: u64) -> VersionStatement {
-    VersionStatement {
+    let mut statement = VersionStatement {
         key,
         version: KeyVersion::new(version).unwrap(),
         fencing,
@@ -212,7 +216,18 @@ pub fn statement(people: &mut People, key: KeyId, version: u32, fencing: u64) ->
         dh: [4; 32],
         commitments: MerkleRoot([5; 32]),
         dealer: people.principal(WORKER),
-    }
+    };
+    statement.commitments = MerkleRoot(commitments(&statement).root());
+    statement
+}
+
+/// Commitments as a dealer gives them: shares of the constant polynomial, which have the key itself as public keys.
+pub fn commitments(statement: &VersionStatement) -> CommitmentList {
+    let base = Element::from_point(RISTRETTO_BASEPOINT_POINT).unwrap();
+    let sharing = statement.sharing(&DEPLOYMENT, threshold());
+    let public = DhPublic::new(sharing, base, vec![base; usize::from(PRIMARIES)]).unwrap();
+    let pq: Vec<[u8; 32]> = (1..=PRIMARIES).map(|index| [index; 32]).collect();
+    CommitmentList::new(&public, &pq).unwrap()
 }
 
 pub fn acknowledgements(people: &mut People, statement: &VersionStatement) -> Vec<Acknowledgement> {
@@ -229,6 +244,7 @@ pub fn acknowledgements(people: &mut People, statement: &VersionStatement) -> Ve
 pub fn activation(people: &mut People, statement: &VersionStatement) -> ActivateVersion {
     ActivateVersion {
         statement: statement.encode(),
+        commitments: commitments(statement).encode(),
         acknowledgements: acknowledgements(people, statement),
         activation: statement.activate(people.get(WORKER + 1), &DEPLOYMENT),
     }
