@@ -5,15 +5,12 @@
 //! where that matters the caller checks a signed commitment to what was sealed.
 
 use domain::DeploymentId;
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
-use hpke::{
-    Deserializable, Kem, OpModeR, OpModeS, Serializable, setup_receiver, setup_sender_with_rng,
-};
+use hpke::{Deserializable, Kem, Serializable};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use crate::hpke_base;
 use crate::label::Label;
 use crate::secret::Secret;
 
@@ -22,7 +19,7 @@ pub const PUBLIC_KEY_BYTES: usize = 1_216;
 /// Bytes of an X-Wing encapsulated key.
 pub const ENCAPSULATED_BYTES: usize = 1_120;
 /// What a sealed message has more than its plaintext.
-pub const OVERHEAD: usize = ENCAPSULATED_BYTES + 16;
+pub const OVERHEAD: usize = ENCAPSULATED_BYTES + hpke_base::TAG_BYTES;
 
 /// Why a message was not sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,20 +67,8 @@ impl HybridPublic {
         plaintext: &[u8],
     ) -> Vec<u8> {
         let info = label.message(deployment, &[]);
-        let mut rng = rng;
-        let (encapsulated, mut context) = setup_sender_with_rng::<AesGcm256, HkdfSha256, XWing>(
-            &OpModeS::Base,
-            &self.0,
-            &info,
-            &mut rng,
-        )
-        .expect("encapsulating to a parsed X-Wing key cannot fail");
-        let sealed = context
-            .seal(plaintext, aad)
-            .expect("the first message of a context is within its limit");
-        let mut out = encapsulated.to_bytes().to_vec();
-        out.extend_from_slice(&sealed);
-        out
+        hpke_base::seal::<XWing>(&self.0, rng, &info, aad, plaintext)
+            .expect("encapsulating to a parsed X-Wing key cannot fail")
     }
 }
 
@@ -121,18 +106,9 @@ impl HybridSecret {
         let (encapsulated, body) = sealed
             .split_at_checked(ENCAPSULATED_BYTES)
             .ok_or(HybridError::TooShort(sealed.len()))?;
-        let encapsulated =
-            <XWing as Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| HybridError::Open)?;
         let info = label.message(deployment, &[]);
-        setup_receiver::<AesGcm256, HkdfSha256, XWing>(
-            &OpModeR::Base,
-            &self.private(),
-            &encapsulated,
-            &info,
-        )
-        .and_then(|mut context| context.open(body, aad))
-        .map(Zeroizing::new)
-        .map_err(|_| HybridError::Open)
+        hpke_base::open::<XWing>(&self.private(), encapsulated, &info, aad, body)
+            .map_err(|_| HybridError::Open)
     }
 
     fn private(&self) -> <XWing as Kem>::PrivateKey {

@@ -17,6 +17,8 @@ pub mod block_stream;
 pub mod chunk_proof;
 pub mod context;
 pub mod dek;
+pub mod dhkem;
+mod hpke_base;
 pub mod hybrid;
 pub mod identity;
 pub mod identity_file;

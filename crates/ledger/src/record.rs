@@ -1,4 +1,4 @@
-//! How a record of the ledger is declared: its type, its bound and its fields, once.
+//! How a record of the ledger is declared: its type, its bound and its fields, once. `custody` declares its own the same way.
 
 use records::RecordError;
 
@@ -14,7 +14,10 @@ pub trait Record: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
 }
 
-/// Declares a public struct and its [`Record`] implementation: dag-cbor with the fields' names as keys, `type` and `v`.
+/// Declares a public struct and its [`Record`] implementation: dag-cbor with the fields' names as keys, `type` and `v`. The
+/// crate that calls it depends on `records` and `serde`.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! record {
     (
         $(#[$meta:meta])*
@@ -61,9 +64,12 @@ macro_rules! record {
         };
     };
 }
-pub(crate) use record;
+#[doc(hidden)]
+pub use record;
 
-/// Makes a record one that its author signs.
+/// Makes a record one that its author signs. The crate that calls it depends on `crypto`, `domain`, `records` and `sealed`.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! signed_by {
     ($name:ident, $field:ident, $label:expr) => {
         impl sealed::signed::Content for $name {
@@ -83,4 +89,5 @@ macro_rules! signed_by {
         }
     };
 }
-pub(crate) use signed_by;
+#[doc(hidden)]
+pub use signed_by;

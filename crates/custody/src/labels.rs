@@ -1,0 +1,22 @@
+//! What the custody plane hashes, signs and seals, each under a label of its own.
+
+use crypto::Label;
+
+/// Signs a request to decrypt.
+pub(crate) const DECRYPT_REQUEST: Label = Label::new("decrypt-request");
+/// Hashes the body of a request: what answers and proofs are bound to.
+pub(crate) const REQUEST_HASH: Label = Label::new("request-hash");
+/// Signs a request for a page of an audit log.
+pub(crate) const AUDIT_REQUEST: Label = Label::new("audit-request");
+/// Hashes an audit record, and so chains them.
+pub(crate) const AUDIT_RECORD: Label = Label::new("audit-record");
+/// Signs the head of an audit log, by its custodian.
+pub(crate) const AUDIT_HEAD: Label = Label::new("audit-head");
+/// HPKE `info` of partials sealed to a recipient.
+pub(crate) const SEALED_PARTIALS: Label = Label::new("sealed-partials");
+/// Signs a release, by its custodian.
+pub(crate) const RELEASE: Label = Label::new("release");
+/// HPKE `info` of post-quantum secrets sealed to a recipient.
+pub(crate) const SEALED_SECRETS: Label = Label::new("sealed-secrets");
+/// Signs a worker's answer.
+pub(crate) const OPENED: Label = Label::new("opened");

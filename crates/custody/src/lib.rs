@@ -1,0 +1,23 @@
+//! What custodians are asked and answer, and the rules by which they release.
+//!
+//! What this crate does: the requests that clients sign ([`request`]), what custodians and workers seal and sign in return
+//! ([`answer`]), why anything is refused ([`Reason`]), what is written down of it ([`audit`]).
+//!
+//! What it does not do: IO of any kind. It reads no clock (time is the ledger's), draws no randomness, keeps no share
+//! (`services/custodian` does, sealed), and trusts no worker and no ledger operator beyond what they prove.
+//!
+//! Formats and rules: `docs/custody.md`.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod answer;
+pub mod audit;
+mod labels;
+pub mod reason;
+pub mod request;
+
+pub use answer::{AnswerError, Recipient, SealedPartials, SealedSecrets};
+pub use audit::{AuditEntry, AuditHead, AuditRecord, AuditedOperation, Decision};
+pub use reason::{Denial, Reason};
+pub use request::{AuditRequest, DecryptRequest, KemHashes, Operation, RequestHash};
