@@ -30,8 +30,8 @@ const PURE_HEIGHTS: &[&[&str]] = &[
 const CLIENT_HIGHEST: &str = "custody";
 /// The adapters that are a contract or a connection, not a service's state.
 const CLIENT_ADAPTERS: &[&str] = &["wire", "transport"];
-/// The adapter that other adapters may build on: the wire contract.
-const SHARED_ADAPTERS: &[&str] = &["wire", "enclave_wire"];
+/// The adapters that other adapters may build on: the wire contracts, and the sessions that enclaves speak theirs over.
+const SHARED_ADAPTERS: &[&str] = &["wire", "enclave_wire", "attested"];
 /// The program that starts every role.
 const PROGRAM: &str = "strongroom";
 
@@ -285,7 +285,7 @@ fn refused(layer: Layer, member: &Member, target: &Member) -> Option<&'static st
             Some("a pure crate depends on pure crates only: declare a port here and implement it there")
         }
         (Layer::Adapter, Layer::Adapter) => (!SHARED_ADAPTERS.contains(&target_name))
-            .then_some("adapters do not know each other (only the wire contract): join them in services/"),
+            .then_some("adapters do not know each other (only the wire contracts and attested sessions): join them in services/"),
         (Layer::Adapter, Layer::Client | Layer::Service) => {
             Some("an adapter implements ports of crates/ and knows nothing above itself")
         }
