@@ -1,7 +1,7 @@
 //! The ledger: what senders, validators and disks may have made up.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use domain::{CommitteeId, Epoch, Height, KeyId, KeyVersion, MerkleRoot, TimestampMs};
@@ -10,9 +10,10 @@ use ledger::port::Ledger as _;
 use ledger::records::{AnchorKind, GrantEntry, KeyStatus, VersionEntry, VersionStatement};
 use ledger::transaction::{Anchor, Decision};
 use ledger::{
-    Action, Certificate, Chain, Expiry, Genesis, Governance, Header, Limits, Receipt, Record,
-    SignedTransaction, StateProof, Transaction, check,
+    Action, Certificate, Chain, Expiry, ExportedKey, Genesis, Governance, Header, Limits, Pin,
+    Receipt, Record, SignedTransaction, State, StateProof, Transaction, check,
 };
+use sealed::signed::Signed;
 use solo::{Solo, SoloConfig};
 
 use crate::{Target, fixed};
@@ -55,6 +56,12 @@ pub const SOLO_BLOCK: Target = Target {
     name: "solo_block",
     run: solo::decode_anything,
     seeds: || vec![block().payload],
+};
+
+pub const EXPORTED_KEY: Target = Target {
+    name: "exported_key",
+    run: exported_key,
+    seeds: || vec![EXPORTED.encode()],
 };
 
 fn genesis() -> Genesis {
@@ -199,4 +206,105 @@ fn payload(log: &Path) -> Vec<u8> {
     let len: [u8; 4] = bytes[4..8].try_into().expect("four bytes");
     let end = 24 + usize::try_from(u32::from_be_bytes(len)).expect("a length");
     bytes[24..end].to_vec()
+}
+
+/// A key version with the least around it that verifies: one custodian, one validator, three values.
+static EXPORTED: LazyLock<ExportedKey> = LazyLock::new(|| {
+    let (who, deployment) = (fixed::identity(), fixed::deployment());
+    let slot = Slot {
+        index: ShareIndex::new(1).expect("an index"),
+        standby: false,
+    };
+    let committee = Committee {
+        threshold: Threshold::new(1, 1).expect("1 of 1"),
+        members: vec![Member {
+            slot,
+            key: who.principal(),
+            platform: PlatformType::Software,
+        }],
+        random: [7; 16],
+    };
+    let creation = KeyCreation {
+        owner: who.principal(),
+        name: "fuzz".parse().expect("a name"),
+        random: [8; 32],
+        scheme: 1,
+        threshold: committee.threshold,
+        committee: committee.id(&deployment),
+        context: ContextPolicy::ANY,
+        created: TimestampMs(1),
+    };
+    let dh = SecretScalar::from_wide(&[0xdc; 64]).times_base();
+    let statement = VersionStatement {
+        key: creation.key_id(&deployment),
+        version: KeyVersion::FIRST,
+        fencing: 1,
+        epoch: Epoch::FIRST,
+        committee: creation.committee,
+        pq: *PqSeed::from_secret(Secret::take(&mut [0x9a; 64]))
+            .public()
+            .as_bytes(),
+        dh: dh.compress().to_bytes(),
+        commitments: MerkleRoot([3; 32]),
+        dealer: who.principal(),
+    };
+    let entry = VersionEntry {
+        statement: statement.encode(),
+        commitments: vec![5; 64],
+        acknowledgements: vec![statement.acknowledge(&who, &deployment, slot)],
+        activation: statement.activate(&who, &deployment),
+        epoch: statement.epoch,
+        committee: statement.committee,
+        height: Height(1),
+        retires: None,
+        destroyed: false,
+    };
+    let committee = CommitteeEntry {
+        committee: committee.encode(),
+        height: Height(1),
+        from: TimestampMs(1),
+    };
+    let creation = Signed::sign(&who, &deployment, creation).encode();
+    let keys = ExportedKey::state_keys(&statement);
+    let values = [creation, entry.encode(), committee.encode()];
+    let entries = keys.iter().zip(values);
+    let entries = entries.map(|(key, value)| (key.encode().into(), value.into()));
+    let state = State::from_entries(genesis(), Height(1), entries.collect());
+    let header = Header {
+        state_root: state.root(),
+        ..block().header
+    };
+    let values = keys.iter().map(|key| {
+        let (value, proof) = state.prove(&key.encode());
+        let value = value.map(|value| value.to_vec().into());
+        ProvedValue { value, proof }
+    });
+    let answer = Answer {
+        values: values.collect(),
+        last: FinalHeader {
+            certificate: Certificate {
+                signatures: vec![sign_header(&who, &deployment, &header)],
+            },
+            header,
+        },
+    };
+    let exported = ExportedKey::from_answer(&deployment, &statement.key, &answer);
+    exported.expect("three values")
+});
+
+fn exported_key(input: &[u8]) -> bool {
+    let Ok(key) = ExportedKey::decode(input) else {
+        return false;
+    };
+    assert_eq!(key.encode(), input, "one encoding for one key");
+    let known = || EXPORTED.verify(Pin::Key(&EXPORTED.key)).expect("its own");
+    if let Ok(public) = key.verify(Pin::Genesis(&genesis())) {
+        assert_eq!(public, known(), "a key that nobody signed");
+    }
+    // The header around it is not pinned here, the public keys are.
+    if let Ok(public) = key.verify(Pin::Key(&EXPORTED.key)) {
+        let known = known().version.key;
+        assert_eq!(public.version.key, known, "keys that nobody signed");
+    }
+    true
 }

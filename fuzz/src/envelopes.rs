@@ -1,16 +1,15 @@
-//! KEM ciphertexts, envelopes, their streams and armor, exported keys: what strangers send to be opened or encrypted to.
+//! KEM ciphertexts, envelopes, their streams and armor: what strangers send to be opened.
 
 use std::sync::LazyLock;
 
-use crypto::kem::statement::{SignedVersion, VersionStatement};
 use crypto::kem::{Encapsulator, KemCiphertext, KeyRef, PqSeed, PublicKeys};
 use crypto::ristretto::{Element, SecretScalar};
 use crypto::wrap::{Passphrase, Wrap, WrapTo};
 use crypto::{ContextHash, EncryptionContext, Identity, Secret};
-use domain::{CommitteeId, Epoch, KeyId, KeyVersion, Threshold};
+use domain::{KeyId, KeyVersion};
+use sealed::Envelope;
 use sealed::armor::{self, ArmorKind};
 use sealed::envelope::{Body, HeadReader, INLINE_PLAIN_BYTES_MAX};
-use sealed::{Envelope, ExportedKey};
 
 use crate::{Target, fixed};
 
@@ -67,12 +66,6 @@ pub const ARMOR: Target = Target {
     },
 };
 
-pub const EXPORTED_KEY: Target = Target {
-    name: "exported_key",
-    run: exported_key,
-    seeds: || vec![EXPORTED.encode()],
-};
-
 const CONTEXT: ContextHash = ContextHash([0xc0; 32]);
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(fixed::identity);
@@ -91,30 +84,6 @@ static KEY: LazyLock<KeyRef> = LazyLock::new(|| {
 });
 
 static ENCAPSULATOR: LazyLock<Encapsulator> = LazyLock::new(|| Encapsulator::new(KEY.clone()));
-
-static EXPORTED: LazyLock<ExportedKey> = LazyLock::new(|| {
-    let statement = VersionStatement {
-        key: KEY.key,
-        version: KEY.version,
-        epoch: Epoch::FIRST,
-        committee: CommitteeId([0xc1; 32]),
-        threshold: threshold(),
-        public: KEY.public.clone(),
-        commitments: [0xc2; 32],
-    };
-    let signature = statement.sign(&fixed::deployment(), &IDENTITY);
-    ExportedKey {
-        deployment: fixed::deployment(),
-        version: SignedVersion {
-            statement,
-            signatures: vec![(IDENTITY.principal(), signature)],
-        },
-    }
-});
-
-fn threshold() -> Threshold {
-    Threshold::new(1, 3).expect("1 of 3")
-}
 
 fn context() -> EncryptionContext {
     EncryptionContext::from_user([("purpose", "fuzz"), ("a", "")]).expect("a short context")
@@ -229,16 +198,5 @@ fn armored(input: &[u8]) -> bool {
         given,
         "one text for one content"
     );
-    true
-}
-
-fn exported_key(input: &[u8]) -> bool {
-    let Ok(key) = ExportedKey::decode(input) else {
-        return false;
-    };
-    assert_eq!(key.encode(), input, "one encoding for one key");
-    if key.verify(&[IDENTITY.principal()], threshold()).is_ok() {
-        assert_eq!(key, *EXPORTED, "a key that its custodian never signed");
-    }
     true
 }

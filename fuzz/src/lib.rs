@@ -55,7 +55,7 @@ pub const TARGETS: &[Target] = &[
     envelopes::ENVELOPE,
     envelopes::ENVELOPE_STREAM,
     envelopes::ARMOR,
-    envelopes::EXPORTED_KEY,
+    chain::EXPORTED_KEY,
     requests::HTTP_SIGNATURE,
     requests::TOKEN,
     requests::REST_BODY,

@@ -217,34 +217,7 @@ class Envelope:
         return plain
 
 
-# --- exported keys and armor ---
-
-
-def read_exported(data, custodians, t):
-    """A key that at least t of `custodians` signed."""
-    fields = ["deployment", "key", "version", "epoch", "committee", "t", "n", "pq", "dh", "commitments", "signatures"]
-    record = reader.decode(data, "exported-key", fields)
-    require(record["t"] == t and 1 <= t <= uint(record["n"], 1, 255), "another threshold")
-    key = NamedKey(record["deployment"], record["key"], record["version"], record["pq"], record["dh"])
-    body = b"".join(
-        [
-            key.key,
-            struct.pack(">IQ", key.version, uint(record["epoch"], 1)),
-            byte_string(record["committee"], 32),
-            bytes([t, record["n"]]),
-            key.pq,
-            key.dh,
-            byte_string(record["commitments"], 32),
-        ]
-    )
-    signers = []
-    for entry in record["signatures"]:
-        require(entry.keys() == {"custodian", "signature"}, "not a signature")
-        require(entry["custodian"] in custodians, "a stranger's signature")
-        reader.verify(key.deployment, "key-version", entry["custodian"], body, byte_string(entry["signature"], 64))
-        signers.append(entry["custodian"])
-    require(signers == sorted(set(signers)) and len(signers) >= t, "too few signatures")
-    return key
+# --- armor ---
 
 
 def dearmor(text, kind):

@@ -90,6 +90,12 @@ codes! {
     NotEnoughNodes = "not_enough_nodes", SERVICE_UNAVAILABLE, "Too few storage nodes are reachable";
     /// Fewer shards than needed to read; extras `chunk`, `found`, `needed`.
     NotEnoughShards = "not_enough_shards", SERVICE_UNAVAILABLE, "Too few shards were found";
+    /// A transaction that the ledger does not apply; extra `rejection`, its stable code.
+    LedgerRejected = "ledger_rejected", CONFLICT, "The ledger refused the transaction";
+    /// Custodians or workers refused; extras `reason` (a code of docs/custody.md) and `refusals`.
+    CustodyRefused = "custody_refused", FORBIDDEN, "The custodians refused";
+    /// Fewer custodians answer than the key needs, or no worker does; extras as of `custody_refused`.
+    NotEnoughCustodians = "not_enough_custodians", SERVICE_UNAVAILABLE, "Too few custodians are reachable";
     /// A rate or concurrency limit; `Retry-After` says when.
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests";
     /// The request took longer than it may.
@@ -117,6 +123,7 @@ impl Code {
                 | Self::Unavailable
                 | Self::NotEnoughNodes
                 | Self::NotEnoughShards
+                | Self::NotEnoughCustodians
         )
     }
 

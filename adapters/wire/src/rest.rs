@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use utoipa::ToSchema;
 
+pub mod custody;
+pub mod ledger;
+
 /// Header with the CID of a chunk's ciphertext: on chunk bodies and on every chunk answer.
 pub const CHUNK_CID_HEADER: &str = "strongroom-chunk-cid";
 /// Header with the base64 of a chunk's proof (the blocks' chaining values), on 206 answers.
@@ -523,6 +526,18 @@ pub fn decode_chunk_proof(value: &str) -> Option<Vec<u8>> {
         return None;
     }
     data_encoding::BASE64.decode(value.as_bytes()).ok()
+}
+
+/// Bytes that are base64url text without padding in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String)]
+pub struct Base64Url(#[serde(with = "base64url")] pub Vec<u8>);
+
+impl<T: Into<Vec<u8>>> From<T> for Base64Url {
+    fn from(bytes: T) -> Self {
+        Self(bytes.into())
+    }
 }
 
 /// Bytes as base64url text without padding.

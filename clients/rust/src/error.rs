@@ -242,15 +242,18 @@ const fn kind_of(code: Code) -> ErrorKind {
         Code::Unauthenticated
         | Code::SignatureInvalid
         | Code::SignatureExpired
+        | Code::CustodyRefused
         | Code::Forbidden => ErrorKind::Denied,
         Code::BucketExists
         | Code::BucketNotEmpty
         | Code::Conflict
         | Code::RequestReplayed
+        | Code::LedgerRejected
         | Code::ChunkMissing
         | Code::UploadCompleted => ErrorKind::Conflict,
         Code::NotEnoughNodes
         | Code::NotEnoughShards
+        | Code::NotEnoughCustodians
         | Code::TooManyRequests
         | Code::Timeout
         | Code::StorageFull

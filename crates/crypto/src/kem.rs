@@ -23,11 +23,9 @@ use crate::secret::Secret;
 mod expanded;
 pub mod pq;
 pub mod proof;
-pub mod statement;
 
 pub use pq::{PqCiphertext, PqKeyError, PqPublic, PqSecret, PqSeed};
 pub use proof::{CiphertextError, DhCiphertext, ProofLabel, verify_batch};
-pub use statement::{SignedVersion, VersionStatement};
 
 /// The version of the scheme; stands in every proof label and in front of every stored ciphertext.
 pub const SCHEME: u8 = 1;
@@ -316,7 +314,7 @@ impl KemCiphertext {
 
 /// A key version prepared for encapsulating to it: the ML-KEM matrix is expanded (13 microseconds, 6 KB), and with
 /// [`Encapsulator::precomputed`] the multiples of the threshold key (a millisecond, 30 KB), which pays from some fifty
-/// encapsulations on. Knows nothing secret. The public keys must have been verified ([`SignedVersion::verify`]).
+/// encapsulations on. Knows nothing secret. The public keys must have been verified (`ledger::VerifiedVersion`).
 pub struct Encapsulator {
     key: KeyRef,
     target: KeyTarget,

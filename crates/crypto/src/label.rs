@@ -87,8 +87,6 @@ impl Label {
     pub const KEM_KEY: Self = Self::new("kem-key");
     /// Hashes an encryption context.
     pub const ENCRYPTION_CONTEXT: Self = Self::new("encryption-context");
-    /// Signs the public keys of a key version, by a custodian.
-    pub const KEY_VERSION: Self = Self::new("key-version");
     /// Derives the key of an envelope's inline payload from its DEK.
     pub const ENVELOPE_PAYLOAD: Self = Self::new("envelope-payload");
     /// Derives the DEK of one chunk of an envelope's stream from the envelope's DEK.

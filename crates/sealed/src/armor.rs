@@ -18,7 +18,7 @@ const LINE_MAX: usize = 80;
 pub enum ArmorKind {
     /// The file of an [`crate::Envelope`].
     Envelope,
-    /// An [`crate::ExportedKey`].
+    /// A named key's public keys (`ledger::ExportedKey`).
     PublicKey,
 }
 

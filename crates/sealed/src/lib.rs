@@ -1,5 +1,5 @@
 //! What the client alone makes and opens: chunks and manifests, entries, bucket records, bucket keys, small records,
-//! envelopes (small payloads and streams for named keys, identities and passphrases), exported public keys.
+//! envelopes (small payloads and streams for named keys, identities and passphrases), and armor.
 //!
 //! Every record is deterministic dag-cbor with a `type` and a version, decoded strictly: bounded before it is parsed,
 //! and refused unless encoding it again gives the same bytes. The layouts are `docs/format.md`. Signed records are
@@ -20,7 +20,6 @@ pub mod bucket;
 pub mod bucket_key;
 pub mod entry;
 pub mod envelope;
-pub mod exported_key;
 pub mod manifest;
 pub mod object;
 pub mod signed;
@@ -35,7 +34,6 @@ pub use bucket_key::BucketKeyRecord;
 pub use codec::RecordError;
 pub use entry::{Entry, Predecessor, SignedEntry, Target};
 pub use envelope::Envelope;
-pub use exported_key::ExportedKey;
 pub use manifest::{ChunkEntry, ContentManifest, Geometry, ManifestBuilder};
 pub use object::{ChunkRead, ObjectOpener, ObjectSealer};
 pub use small::SmallRecord;

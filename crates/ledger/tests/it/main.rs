@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 mod codes;
+mod exported;
 mod grants;
 mod headers;
 mod keys;

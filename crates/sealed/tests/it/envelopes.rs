@@ -1,17 +1,16 @@
-//! The committed vectors of the KEM, of envelopes and of exported keys, version 1: made here from fixed randomness, read
+//! The committed vectors of the KEM and of envelopes, version 1: made here from fixed randomness, read
 //! by this implementation and by the second one in `testing/reader`.
 //!
 //! `STRONGROOM_WRITE_VECTORS=1 cargo nextest run -p sealed envelopes` writes them anew; see `vectors` for when that is right.
 
-use crypto::kem::statement::{SignedVersion, VersionStatement};
 use crypto::kem::{Encapsulator, KemCiphertext, KeyRef, PqSeed, PublicKeys, SharedSecrets, proof};
 use crypto::ristretto::{Element, SecretScalar};
 use crypto::wrap::{BucketKey, Passphrase, ReleasedKey, Wrap, WrapContext, WrapTo};
-use crypto::{ContextHash, EncryptionContext, Identity, NamedKeyWrap, Secret};
-use domain::{BucketId, BucketKeyId, CommitteeId, Epoch, KeyId, KeyVersion, Principal, Threshold};
+use crypto::{ContextHash, EncryptionContext, NamedKeyWrap, Secret};
+use domain::{BucketId, BucketKeyId, KeyId, KeyVersion};
+use sealed::Envelope;
 use sealed::armor::{self, ArmorKind};
 use sealed::envelope::HeadReader;
-use sealed::{Envelope, ExportedKey};
 use serde_json::{Value, json};
 
 use crate::support::{DEPLOYMENT, FixedRng, alice, plaintext};
@@ -137,40 +136,6 @@ fn kem_case(whole: &WholeKey, number: usize, context: &EncryptionContext) -> Val
     })
 }
 
-fn custodian(number: u8) -> Identity {
-    Identity::from_seed(Secret::take(&mut [number; 32]))
-}
-
-fn exported(whole: &WholeKey) -> (ExportedKey, Vec<Principal>) {
-    let statement = VersionStatement {
-        key: whole.key.key,
-        version: whole.key.version,
-        epoch: Epoch::FIRST,
-        committee: CommitteeId([0xc0; 32]),
-        threshold: Threshold::new(3, 5).unwrap(),
-        public: whole.key.public.clone(),
-        commitments: [0xc1; 32],
-    };
-    let custodians: Vec<_> = (1..=5)
-        .map(|number| custodian(number).principal())
-        .collect();
-    let mut signatures: Vec<_> = [1, 3, 4]
-        .map(custodian)
-        .iter()
-        .map(|who| (who.principal(), statement.sign(&DEPLOYMENT, who)))
-        .collect();
-    signatures.sort_by_key(|(who, _)| *who);
-    let version = SignedVersion {
-        statement,
-        signatures,
-    };
-    let exported = ExportedKey {
-        deployment: DEPLOYMENT,
-        version,
-    };
-    (exported, custodians)
-}
-
 /// A stream in chunks of one block, as a file.
 fn stream_file(whole: &WholeKey, name: &str, len: usize) -> Vec<u8> {
     let mut rng = FixedRng::new(&format!("envelope {name}"));
@@ -237,9 +202,6 @@ fn envelope_vectors_are_what_this_implementation_makes() {
         );
         streams.push(json!({ "name": name, "size": len }));
     }
-    let (exported, custodians) = exported(&whole);
-    let armored = armor::encode(ArmorKind::PublicKey, &exported.encode());
-    golden(SET, "exported-key.armor", armored.as_bytes());
     let mut rng = FixedRng::new("bucket key wrap");
     let bucket_key = BucketKey::new(
         BucketKeyId([0xb2; 16]),
@@ -272,11 +234,6 @@ fn envelope_vectors_are_what_this_implementation_makes() {
         "plaintext": "BLAKE3 output stream over \"plaintext NAME\"",
         "inline": envelopes,
         "streams": streams,
-        "exported": {
-            "record": hex(&exported.encode()),
-            "custodians": custodians.iter().map(|who| hex(who.as_bytes())).collect::<Vec<_>>(),
-            "t": 3,
-        },
         "bucket_key_wrap": {
             "bucket": hex(bucket_key.bucket.as_bytes()),
             "id": hex(bucket_key.id.as_bytes()),
@@ -345,17 +302,6 @@ fn committed_envelopes_open() {
         let size = usize::try_from(entry["size"].as_u64().unwrap()).unwrap();
         assert!(out == plaintext(name, size), "{name}");
     }
-    let exported = ExportedKey::decode(&unhex(&all["exported"]["record"])).unwrap();
-    let list = all["exported"]["custodians"].as_array().unwrap();
-    let custodians: Vec<Principal> = list.iter().map(|who| Principal(array(who))).collect();
-    let threshold = Threshold::new(3, 5).unwrap();
-    assert_eq!(
-        exported.verify(&custodians, threshold),
-        Ok(whole.key.clone())
-    );
-    let armored = armor::decode(ArmorKind::PublicKey, &read("exported-key.armor")).unwrap();
-    assert_eq!(armored, exported.encode());
-
     let stored = &all["bucket_key_wrap"];
     let wrap = Wrap::from_parts(stored["kind"].as_u64().unwrap(), &unhex(&stored["data"])).unwrap();
     let context = WrapContext::BucketKey {
