@@ -343,6 +343,12 @@ impl LightClient {
         self.fresh
     }
 
+    /// Who signs the next header.
+    #[must_use]
+    pub fn validators(&self) -> &ValidatorSet {
+        &self.validators
+    }
+
     /// The deployment.
     #[must_use]
     pub fn deployment(&self) -> &DeploymentId {
@@ -437,6 +443,25 @@ impl LightClient {
         nonce: &[u8; 32],
         answers: &[FreshAnswer],
     ) -> Result<Height, HeaderError> {
+        let height = self.check_fresh(nonce, answers)?;
+        self.require(height);
+        Ok(self.fresh)
+    }
+
+    /// Admits nothing below `height` from now on, if it did.
+    pub fn require(&mut self, height: Height) {
+        self.fresh = self.fresh.max(height);
+    }
+
+    /// What [`LightClient::freshen`] checks, without taking it: for those who ask before they demand.
+    ///
+    /// # Errors
+    /// [`HeaderError`] when an answer is not good or too few are.
+    pub fn check_fresh(
+        &self,
+        nonce: &[u8; 32],
+        answers: &[FreshAnswer],
+    ) -> Result<Height, HeaderError> {
         if !answers.is_sorted_by(|a, b| a.signature.validator < b.signature.validator) {
             return Err(HeaderError::Order);
         }
@@ -470,13 +495,11 @@ impl LightClient {
         // The height that a quorum has reached: the lowest of the `needed` highest answers.
         heights.sort_unstable_by(|a, b| b.cmp(a));
         let got = heights.len();
-        let height = needed
+        needed
             .checked_sub(1)
             .and_then(|index| heights.get(index))
             .copied()
-            .ok_or(HeaderError::TooFewSignatures { got, needed })?;
-        self.fresh = self.fresh.max(height);
-        Ok(self.fresh)
+            .ok_or(HeaderError::TooFewSignatures { got, needed })
     }
 
     /// Whether `header` is at least as new as what validators said is final.

@@ -118,6 +118,19 @@ impl StateKey {
         out
     }
 
+    /// What [`StateKey::Measurement`] was encoded from; `None` for any other key.
+    #[must_use]
+    pub fn parse_measurement(key: &[u8]) -> Option<(Role, PlatformType, Measurement)> {
+        let [35, role, platform, measurement @ ..] = key else {
+            return None;
+        };
+        Some((
+            Role::from_code(*role)?,
+            PlatformType::try_from(*platform).ok()?,
+            Measurement::new(measurement.to_vec()).ok()?,
+        ))
+    }
+
     /// Stable: part of every key.
     fn kind(&self) -> u8 {
         match self {
@@ -179,6 +192,23 @@ impl StatePrefix {
             Self::Enrolments => (37, &[]),
         };
         [&[kind], id].concat()
+    }
+
+    /// Reads what [`StatePrefix::encode`] gives; `None` for anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, id) = bytes.split_first()?;
+        let id32 = || <[u8; 32]>::try_from(id).ok();
+        match kind {
+            18 => id32().map(|id| Self::KeyNames(Principal(id))),
+            19 => id32().map(|id| Self::KeyVersions(KeyId(id))),
+            20 => id32().map(|id| Self::KeyGrants(KeyId(id))),
+            49 => id32().map(|id| Self::BucketGrants(BucketId(id))),
+            32 if id.is_empty() => Some(Self::Committees),
+            35 if id.is_empty() => Some(Self::Measurements),
+            37 if id.is_empty() => Some(Self::Enrolments),
+            _ => None,
+        }
     }
 }
 
@@ -350,5 +380,42 @@ impl State {
         self.tree = executed.tree.clone();
         self.height = executed.height;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_and_measurements_read_back_and_nothing_else_does() {
+        let prefixes = [
+            StatePrefix::KeyNames(Principal([1; 32])),
+            StatePrefix::KeyVersions(KeyId([2; 32])),
+            StatePrefix::KeyGrants(KeyId([3; 32])),
+            StatePrefix::BucketGrants(BucketId([4; 32])),
+            StatePrefix::Committees,
+            StatePrefix::Measurements,
+            StatePrefix::Enrolments,
+        ];
+        for prefix in prefixes {
+            let bytes = prefix.encode();
+            assert_eq!(StatePrefix::decode(&bytes), Some(prefix));
+            assert_eq!(StatePrefix::decode(&[&bytes[..], &[0]].concat()), None);
+            assert_eq!(StatePrefix::decode(&bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(StatePrefix::decode(&[1]), None);
+        let measurement = Measurement::new(vec![7; 32]).unwrap();
+        for role in [Role::Custodian, Role::Worker, Role::Gateway] {
+            let key = StateKey::Measurement(role, PlatformType::Tdx, measurement.clone()).encode();
+            assert_eq!(
+                StateKey::parse_measurement(&key),
+                Some((role, PlatformType::Tdx, measurement.clone()))
+            );
+        }
+        let minimum = StateKey::Minimum(PlatformType::Tdx).encode();
+        for bad in [&minimum[..], &[35, 9, 0, 1], &[35, 1, 99, 1], &[35, 1], &[]] {
+            assert_eq!(StateKey::parse_measurement(bad), None);
+        }
     }
 }

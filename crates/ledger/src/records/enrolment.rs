@@ -26,6 +26,12 @@ impl Role {
             Self::Gateway => 3,
         }
     }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Custodian, Self::Worker, Self::Gateway]
+            .into_iter()
+            .find(|role| role.code() == code)
+    }
 }
 
 /// A key that governance admits.
