@@ -38,6 +38,9 @@ pub enum ContextError {
     /// Longer than a context may be all in all.
     #[error("an encryption context has at most {CONTEXT_BYTES_MAX} bytes")]
     TooLong,
+    /// Bytes that are not what [`EncryptionContext::encode`] gives.
+    #[error("not an encoded encryption context")]
+    Encoding,
     /// A key given twice.
     #[error("the key {key:?} stands twice in an encryption context")]
     Repeated {
@@ -125,6 +128,26 @@ impl EncryptionContext {
         out
     }
 
+    /// Reads what [`EncryptionContext::encode`] gives and nothing else, so that the bytes have the context's hash. Takes reserved keys;
+    /// the bounds hold.
+    ///
+    /// # Errors
+    /// [`ContextError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, ContextError> {
+        let mut context = Self::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let key = text(&mut rest)?;
+            let value = text(&mut rest)?;
+            let last = context.0.last_key_value();
+            if last.is_some_and(|(last, _)| last.as_str() >= key) {
+                return Err(ContextError::Encoding);
+            }
+            context.insert(key.to_owned(), value.to_owned())?;
+        }
+        Ok(context)
+    }
+
     /// BLAKE3 of the label's message over [`EncryptionContext::encode`].
     #[must_use]
     pub fn hash(&self, deployment: &DeploymentId) -> ContextHash {
@@ -155,6 +178,15 @@ impl EncryptionContext {
         self.0.insert(key, value);
         Ok(())
     }
+}
+
+/// Takes `u32 length || text` from the front.
+fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, ContextError> {
+    let (len, tail) = rest.split_first_chunk().ok_or(ContextError::Encoding)?;
+    let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| ContextError::Encoding)?;
+    let (text, tail) = tail.split_at_checked(len).ok_or(ContextError::Encoding)?;
+    *rest = tail;
+    std::str::from_utf8(text).map_err(|_| ContextError::Encoding)
 }
 
 impl serde::Serialize for EncryptionContext {

@@ -17,7 +17,7 @@ pub const CIPHERTEXTS_MAX: usize = 64;
 /// Milliseconds from `issued` to `expires`, at most.
 pub const LIFETIME_MS_MAX: u64 = 60_000;
 /// How far `issued` may lie ahead of the newest header that a custodian knows, whose time is some seconds old.
-pub const AHEAD_MS_MAX: u64 = 30_000;
+pub const AHEAD_MS_MAX: u64 = 10_000;
 /// Entries of one page of an audit log, at most.
 pub const AUDIT_PAGE_MAX: u32 = 256;
 
