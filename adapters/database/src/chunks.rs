@@ -163,6 +163,12 @@ pub(crate) async fn acknowledge(
         let extra = deletions::superseded(layout, &planned.layout);
         return deletions::insert(c, planned.cid, Some(chunk), layout, extra, due).await;
     }
+    // Shards that had been given another node and then landed on the first: what was to clear them there must not.
+    let returned: Vec<_> = deletions::superseded(layout, &planned.layout)
+        .into_iter()
+        .filter_map(|index| deletions::place(layout, index).copied())
+        .collect();
+    shard_index::keep(c, &returned, now).await?;
     c.execute(
         "UPDATE chunks SET layout = $2, shards = $3, stored_bytes = $4, pending = $5, pending_count = $6, \
          acknowledged = 1 WHERE id = $1",
@@ -212,8 +218,12 @@ pub(crate) async fn substitute(
         .shards
         .get_mut(usize::from(index))
         .ok_or(MetadataError::NotFound("shard"))?;
-    if place.node == node || (acknowledged && !pending.contains(&index)) {
+    if place.node == node {
         return Ok(());
+    }
+    if acknowledged && !pending.contains(&index) {
+        // It is where the row says; one that goes elsewhere now would have no intent.
+        return Err(MetadataError::Exists("the shard").into());
     }
     if before.shards.iter().any(|other| other.node == node) {
         return Err(MetadataError::Exists("a shard of this chunk on the node").into());

@@ -351,7 +351,7 @@ macro_rules! run {
             }
             Handle::SqliteReader(reader) => {
                 let $answer = bind!(Sqlite, sql.sqlite(), $args)
-                    .$run(&mut reader.connection)
+                    .$run(reader.connection().ok_or(sqlx::Error::PoolClosed)?)
                     .await?;
                 $sqlite
             }

@@ -322,6 +322,23 @@ impl Metadata for Database {
         )
     }
 
+    async fn abort_if_stale(
+        &self,
+        id: UploadId,
+        before: TimestampMs,
+        now: TimestampMs,
+    ) -> MetadataResult<bool> {
+        let due = TimestampMs(now.0.saturating_add(self.grace_ms));
+        mutate!(
+            self,
+            (id, before, due),
+            uploads::abort_if_stale,
+            *id,
+            *before,
+            *due
+        )
+    }
+
     async fn stale_uploads(
         &self,
         before: TimestampMs,

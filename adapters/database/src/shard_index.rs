@@ -7,12 +7,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use domain::Cid;
+use domain::{Cid, TimestampMs};
 use objects::layout::{ChunkLayout, ShardPlace};
 use objects::metadata::MetadataError;
 
 use crate::connection::{Connection, Sql, Value, Work, args};
-use crate::deletions::{cid_prefix, deletion, place};
+use crate::deletions::{cid_prefix, deletion, place, progress};
 
 /// What `chunk_shards` is searched by.
 fn prefix(shard: &Cid) -> Vec<u8> {
@@ -169,6 +169,17 @@ async fn waiting(
             _ => deletions.push(row.int(1)?),
         }
     }
+    if c.shared() && !shards.is_empty() {
+        // Copies and records with k = 1 are found by their CID: whoever is letting go of one is waited for as well.
+        for table in ["chunks", "recovery"] {
+            let text = format!(
+                "SELECT id FROM {table} WHERE cid_prefix IN ({}) ORDER BY id FOR UPDATE",
+                list(1, shards.len())
+            );
+            let arguments = shards.iter().map(|shard| Value::Int(cid_prefix(shard)));
+            c.rows(built(text), arguments.collect()).await?;
+        }
+    }
     if !holders.is_empty() {
         holders.sort_unstable();
         holders.dedup();
@@ -223,6 +234,39 @@ pub(crate) async fn refuse_if_being_deleted(
         if whole || deletion.remaining.iter().any(meets) {
             return Err(MetadataError::BeingDeleted.into());
         }
+    }
+    Ok(())
+}
+
+/// Takes places back from deletions that are not due yet.
+///
+/// # Errors
+/// [`MetadataError::BeingDeleted`] when one is due: it may be under way.
+pub(crate) async fn keep(c: &mut Connection, places: &[ShardPlace], now: TimestampMs) -> Work<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let shards: Vec<Cid> = places.iter().map(|place| place.cid).collect();
+    for mut deletion in waiting(c, &[], &shards).await? {
+        let before = deletion.remaining.len();
+        let layout = &deletion.layout;
+        deletion
+            .remaining
+            .retain(|&index| !place(layout, index).is_some_and(|place| places.contains(place)));
+        if deletion.remaining.len() == before {
+            continue;
+        }
+        let due = c
+            .one(
+                "SELECT due_ms FROM deletions WHERE id = $1",
+                args![deletion.id],
+            )
+            .await?
+            .time(0)?;
+        if due <= now {
+            return Err(MetadataError::BeingDeleted.into());
+        }
+        progress(c, deletion.id, deletion.remaining, due).await?;
     }
     Ok(())
 }

@@ -20,11 +20,11 @@ pub(crate) struct Readers {
     connections_max: u32,
 }
 
-/// A connection that reads.
+/// A connection that reads. One that is dropped before its read has ended keeps its place until its thread has ended too.
 pub(crate) struct Reader {
-    pub(crate) connection: SqliteConnection,
     home: Arc<Readers>,
-    permit: OwnedSemaphorePermit,
+    /// Taken when it is given back or dropped, and never before.
+    parts: Option<(SqliteConnection, OwnedSemaphorePermit)>,
 }
 
 impl Readers {
@@ -57,9 +57,8 @@ impl Readers {
             None => self.connect.connect().await?,
         };
         Ok(Reader {
-            connection,
             home: Arc::clone(self),
-            permit,
+            parts: Some((connection, permit)),
         })
     }
 
@@ -85,12 +84,37 @@ impl Readers {
 }
 
 impl Reader {
+    /// The connection; `None` never happens before the reader is given back.
+    pub(crate) fn connection(&mut self) -> Option<&mut SqliteConnection> {
+        self.parts.as_mut().map(|(connection, _)| connection)
+    }
+
     /// For the next read: this one ran to its end.
-    pub(crate) fn give_back(self) {
+    pub(crate) fn give_back(mut self) {
+        let Some((connection, permit)) = self.parts.take() else {
+            return;
+        };
         if !self.home.permits.is_closed() {
-            self.home.idle().push(self.connection);
+            self.home.idle().push(connection);
         }
-        drop(self.permit);
+        drop(permit);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let Some((connection, permit)) = self.parts.take() else {
+            return;
+        };
+        // Closing waits for what the connection's thread still does. Without a runtime the process is ending.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = connection.close().await {
+                    tracing::debug!(%error, "closing a reading connection");
+                }
+                drop(permit);
+            });
+        }
     }
 }
 
@@ -110,7 +134,7 @@ mod tests {
 
     async fn works(reader: &mut Reader) -> bool {
         let one: i64 = sqlx::query_scalar("SELECT 1")
-            .fetch_one(&mut reader.connection)
+            .fetch_one(reader.connection().unwrap())
             .await
             .unwrap();
         one == 1
@@ -146,7 +170,7 @@ mod tests {
                 let count: i64 = sqlx::query_scalar(
                     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000) SELECT count(*) FROM n",
                 )
-                .fetch_one(&mut reader.connection)
+                .fetch_one(reader.connection().unwrap())
                 .await
                 .unwrap();
                 reader.give_back();

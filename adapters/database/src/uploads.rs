@@ -175,6 +175,7 @@ pub(crate) async fn plan(
         )
         .await?;
     if let Some(row) = known {
+        touch(c, upload, open.touched, now).await?;
         return slot_row(&row);
     }
     let held = chunks::find(c, cid).await?;
@@ -342,7 +343,29 @@ pub(crate) async fn abort(
         Err(error) => return Err(error),
     }
     nonce.write(c).await?;
-    let due = m.now.0.saturating_add(grace_ms);
+    end(c, id, m.now.0.saturating_add(grace_ms)).await
+}
+
+/// See [`objects::metadata::Metadata::abort_if_stale`].
+pub(crate) async fn abort_if_stale(
+    c: &mut Connection,
+    id: UploadId,
+    before: TimestampMs,
+    due: TimestampMs,
+) -> Work<bool> {
+    let open = match lock(c, id).await {
+        Err(crate::connection::Failure::Refused(MetadataError::NotFound(_))) => return Ok(false),
+        open => open?,
+    };
+    if open.completed.is_some() || open.touched >= before {
+        return Ok(false);
+    }
+    end(c, id, due.0).await?;
+    Ok(true)
+}
+
+/// Turns everything that an upload brought into deletions due at `due`, and forgets it.
+async fn end(c: &mut Connection, id: UploadId, due: u64) -> Work<()> {
     c.script(RELEASE_SLOTS, args![id, due, deletions::all_indices()])
         .await?;
     c.execute("DELETE FROM uploads WHERE id = $1", args![id])

@@ -559,8 +559,8 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         now: TimestampMs,
     ) -> impl Future<Output = MetadataResult<SlotRow>> + Send;
     /// A planned shard goes to another node, because the first is slow: written down before it is sent there. What may have
-    /// come to the first becomes a deletion due at `clear_at`. Nothing changes for a shard of an acknowledged chunk that is not
-    /// pending.
+    /// come to the first becomes a deletion due at `clear_at`. Fails for a shard of an acknowledged chunk that is not
+    /// pending, and when the chunk has a shard on that node already ([`MetadataError::Exists`]).
     fn substitute_node(
         &self,
         chunk: i64,
@@ -605,6 +605,13 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         id: UploadId,
         mutation: Mutation,
     ) -> impl Future<Output = MetadataResult<()>> + Send;
+    /// [`Metadata::abort_upload`] if nothing has arrived for it since `before` and it is not completed; says whether it was.
+    fn abort_if_stale(
+        &self,
+        id: UploadId,
+        before: TimestampMs,
+        now: TimestampMs,
+    ) -> impl Future<Output = MetadataResult<bool>> + Send;
     /// Uploads in progress that nothing arrived for since `before` (to ten seconds), at most `limit`.
     fn stale_uploads(
         &self,

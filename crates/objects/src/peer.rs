@@ -116,8 +116,13 @@ pub trait ShardPeer: Clone + Send + Sync + 'static {
         epoch_below: u64,
         after: Option<Cid>,
     ) -> impl Future<Output = Result<Vec<ListedShard>, PeerError>> + Send;
-    /// Shards that it found damaged and that were not replaced or deleted since, at most `limit` (1 to 10,000).
-    fn damaged(&self, limit: usize) -> impl Future<Output = Result<Vec<Cid>, PeerError>> + Send;
+    /// Shards after `after` that it found damaged and that were not replaced or deleted since, in the order of their CIDs, at
+    /// most `limit` (1 to 10,000).
+    fn damaged(
+        &self,
+        after: Option<Cid>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Cid>, PeerError>> + Send;
     /// Its counters; also the liveness probe.
     fn stats(&self) -> impl Future<Output = Result<PeerStats, PeerError>> + Send;
 }

@@ -124,9 +124,10 @@ impl ShardPeer for NodePort {
             .collect())
     }
 
-    async fn damaged(&self, limit: usize) -> Result<Vec<Cid>, PeerError> {
+    async fn damaged(&self, after: Option<Cid>, limit: usize) -> Result<Vec<Cid>, PeerError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        self.0.damaged(limit, within(CONTROL)).await.map_err(error)
+        let answer = self.0.damaged(after, limit, within(CONTROL));
+        answer.await.map_err(error)
     }
 
     async fn stats(&self) -> Result<PeerStats, PeerError> {

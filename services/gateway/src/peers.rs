@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::NodeId;
+use domain::{Cid, NodeId};
 use objects::layout::NodeSlot;
 use objects::peer::{PeerError, PeerStats, ShardPeer};
 use objects::placement::Candidate;
@@ -60,6 +60,8 @@ pub struct Peer<P> {
     stats: Mutex<PeerStats>,
     /// Shards that failed their CID check.
     pub corrupt_shards: AtomicU32,
+    /// The last of the damaged shards that were taken up: the next turn goes on after it.
+    pub findings_after: Mutex<Option<Cid>>,
     requests: AtomicU64,
     failures: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl<P: ShardPeer> Peer<P> {
             probe_micros: AtomicU64::new(0),
             stats: Mutex::new(PeerStats::default()),
             corrupt_shards: AtomicU32::new(0),
+            findings_after: Mutex::new(None),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }

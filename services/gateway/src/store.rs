@@ -41,16 +41,7 @@ impl App {
         tag: ShardTag,
         guard: Option<BudgetGuard>,
     ) -> Result<StoredRecord, WriteError> {
-        let cid = Cid::of_raw(&bytes);
-        let chunk_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let profile = Profile::SMALL;
-        let shards = vec![(cid, vec![Bytes::from(bytes)]); profile.total()];
-        let encoded = Encoded {
-            profile,
-            chunk_bytes,
-            shards,
-            proof: Bytes::new(),
-        };
+        let (cid, encoded) = five_copies(bytes);
         let layout = self.writer.plan(&encoded, &cid)?;
         let claim = self.unsettled.claim(layout.clone());
         let stored = self
@@ -95,16 +86,16 @@ impl App {
         let tag = ShardTag::Recovery {
             epoch: SESSION_EPOCH,
         };
-        let stored = self.store_record(bytes, tag, None).await?;
+        // Without a claim: the next attempt brings the same bytes, and would have to wait until what an earlier one left
+        // is cleared from nodes that may not answer.
+        let (cid, encoded) = five_copies(bytes);
+        let layout = self.writer.plan(&encoded, &cid)?;
+        let stored = self.writer.store(encoded, &layout, tag, (), &AsPlanned);
         let record = RecoveryRecord {
-            layout: stored.layout,
-            pending: stored.stored.pending,
+            pending: stored.await?.pending,
+            layout,
         };
-        let kept = self.metadata.put_session(self.epoch, record).await;
-        let mut claims = Claims::default();
-        claims.add(stored.claim);
-        claims.settle(&kept, |()| true);
-        kept?;
+        self.metadata.put_session(self.epoch, record).await?;
         self.session_stored.store(true, Ordering::Release);
         Ok(())
     }
@@ -119,4 +110,18 @@ impl App {
         }
         self.store_session().await
     }
+}
+
+/// A record as it goes to the nodes, and its CID.
+fn five_copies(bytes: Vec<u8>) -> (Cid, Encoded) {
+    let cid = Cid::of_raw(&bytes);
+    let chunk_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let profile = Profile::SMALL;
+    let encoded = Encoded {
+        profile,
+        chunk_bytes,
+        shards: vec![(cid, vec![Bytes::from(bytes)]); profile.total()],
+        proof: Bytes::new(),
+    };
+    (cid, encoded)
 }

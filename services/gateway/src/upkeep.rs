@@ -3,7 +3,7 @@
 //! Every loop is bounded per turn, keeps its place in metadata and so goes on where it was after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use crypto::chunk_proof::{ChunkProof, ChunkVerifier};
 use domain::{Cid, ShardTag, TimestampMs};
 use futures_util::StreamExt as _;
 use objects::layout::NodeSlot;
-use objects::metadata::{ChunkRow, Deletion, Metadata, MetadataError, Mutation, PendingRecovery};
+use objects::metadata::{ChunkRow, Deletion, Metadata, MetadataError, PendingRecovery};
 use objects::peer::{PeerError, ShardBytes, ShardPeer};
 
 use crate::app::App;
@@ -142,7 +142,7 @@ impl App {
                 let ready = place
                     .and_then(|place| self.peers.get(place.node))
                     .is_some_and(|peer| peer.writable());
-                if ready || self.spare_node(&pending.chunk).is_some() {
+                if ready || self.spare_nodes(&pending.chunk).next().is_some() {
                     chunks
                         .entry(pending.chunk.id)
                         .or_insert_with(|| (pending.chunk, pending.small, Vec::new()))
@@ -174,13 +174,9 @@ impl App {
         let mut moved = chunk.clone();
         for &index in &survey.silent {
             // It does not say whether it has the shard: where there are more nodes, another takes its place.
-            let Some(node) = self.spare_node(&moved) else {
+            let Some(node) = self.substitute(&moved, index).await? else {
                 continue;
             };
-            let clear_at = TimestampMs(self.now().0.saturating_add(SUBSTITUTED_CLEAR_MS));
-            self.metadata
-                .substitute_node(chunk.id, index, node, clear_at)
-                .await?;
             if let Some(place) = moved.layout.shards.get_mut(usize::from(index)) {
                 place.node = node;
                 survey.missing.push(usize::from(index));
@@ -278,13 +274,34 @@ impl App {
         survey
     }
 
-    /// A node that takes writes and holds nothing of the chunk, the one placement prefers; none when every node does.
-    fn spare_node(&self, chunk: &ChunkRow) -> Option<NodeSlot> {
+    /// Nodes that take writes and hold nothing of the chunk, those first that placement prefers.
+    fn spare_nodes(&self, chunk: &ChunkRow) -> impl Iterator<Item = NodeSlot> {
         let taken = |node: NodeSlot| chunk.layout.shards.iter().any(|place| place.node == node);
         self.writer
             .order(&chunk.cid)
             .into_iter()
-            .find(|&node| !taken(node))
+            .filter(move |&node| !taken(node))
+    }
+
+    /// Gives a shard another node, written down; none when there is no other, or all are still being cleared of it.
+    async fn substitute(
+        &self,
+        chunk: &ChunkRow,
+        index: u8,
+    ) -> Result<Option<NodeSlot>, MetadataError> {
+        let clear_at = TimestampMs(self.now().0.saturating_add(SUBSTITUTED_CLEAR_MS));
+        for node in self.spare_nodes(chunk) {
+            let noted = self
+                .metadata
+                .substitute_node(chunk.id, index, node, clear_at);
+            match noted.await {
+                Ok(()) => return Ok(Some(node)),
+                // The same bytes wait to be deleted there, or it landed meanwhile: the next turn sees that.
+                Err(MetadataError::BeingDeleted | MetadataError::Exists(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Brings recovery records that stopped at their quorum to five copies.
@@ -363,9 +380,17 @@ impl App {
             if !peer.reachable() || peer.stats().damaged == 0 {
                 continue;
             }
-            let findings = peer.client.damaged(FINDINGS_AT_ONCE).await;
+            let cursor = || {
+                let cursor = peer.findings_after.lock();
+                cursor.unwrap_or_else(PoisonError::into_inner)
+            };
+            let after = *cursor();
+            let findings = peer.client.damaged(after, FINDINGS_AT_ONCE).await;
             peer.note(&findings);
             let Ok(findings) = findings else { continue };
+            // Those that cannot be mended (the disk is read-only) must not hide the others: after the last, from the start.
+            let next = (findings.len() >= FINDINGS_AT_ONCE).then(|| findings.last().copied());
+            *cursor() = next.flatten();
             let asked: Vec<Cid> = findings.into_iter().take(FINDINGS_AT_ONCE).collect();
             let held = self
                 .metadata
@@ -518,14 +543,8 @@ impl App {
         let ttl = u64::try_from(self.config.upload_ttl.as_millis()).unwrap_or(u64::MAX);
         let before = TimestampMs(now.0.saturating_sub(ttl));
         for upload in self.metadata.stale_uploads(before, BATCH).await? {
-            match self
-                .metadata
-                .abort_upload(upload, Mutation { now, nonce: None })
-                .await
-            {
-                Ok(()) => tracing::info!(%upload, "stale upload undone"),
-                Err(MetadataError::NotFound(_)) => {}
-                Err(error) => return Err(error),
+            if self.metadata.abort_if_stale(upload, before, now).await? {
+                tracing::info!(%upload, "stale upload undone");
             }
         }
         Ok(())
@@ -607,14 +626,8 @@ impl App {
     pub async fn report_lost(&self, chunk: &ChunkRow, lost: &[u8], corrupt: bool) {
         for &index in lost {
             if corrupt {
+                // The survey has its node read it again, and lets go of it if it is the copy that is bad.
                 self.metrics.corrupt_shards.inc();
-                // A corrupt copy would count as held: the node must let go of it first.
-                if let Some(place) = chunk.layout.shards.get(usize::from(index))
-                    && let Some(peer) = self.peers.get(place.node)
-                {
-                    let result: Result<(), PeerError> = peer.client.delete(place.cid).await;
-                    peer.note(&result);
-                }
             }
             if let Err(error) = self.metadata.shard_lost(chunk.id, index).await {
                 tracing::warn!(chunk = chunk.id, index, %error, "lost shard not noted");

@@ -189,7 +189,10 @@ impl<S: Storage> v1::storage_service_server::StorageService for Control<S> {
     ) -> Answer<v1::ListDamagedResponse> {
         let (peer, message) = parts(request)?;
         let limit = usize::try_from(message.limit).unwrap_or(usize::MAX);
-        let work = async { self.0.list_damaged(&peer, limit) };
+        let work = async {
+            let after = (!message.after.is_empty()).then(|| cid(&message.after));
+            self.0.list_damaged(&peer, after.transpose()?, limit)
+        };
         let damaged = self
             .0
             .observed(Operation::List, work)

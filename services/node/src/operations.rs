@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -261,8 +261,13 @@ impl<S: Storage> Operations<S> {
         self.store.stats()
     }
 
-    /// Shards that were found damaged and not replaced or deleted since, the lowest CIDs first.
-    pub fn list_damaged(&self, peer: &Peer, limit: usize) -> Result<Vec<Cid>, Refused> {
+    /// Shards after `after` that were found damaged and not replaced or deleted since, the lowest CIDs first.
+    pub fn list_damaged(
+        &self,
+        peer: &Peer,
+        after: Option<Cid>,
+        limit: usize,
+    ) -> Result<Vec<Cid>, Refused> {
         gateway_only(peer)?;
         if limit == 0 || limit > BATCH_MAX {
             return Err(Refused::new(
@@ -270,7 +275,10 @@ impl<S: Storage> Operations<S> {
                 format!("the limit is not from 1 to {BATCH_MAX}"),
             ));
         }
-        Ok(self.damaged().iter().take(limit).copied().collect())
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let damaged = self.damaged();
+        let rest = damaged.range((from, Bound::Unbounded));
+        Ok(rest.take(limit).copied().collect())
     }
 
     /// How many of them.

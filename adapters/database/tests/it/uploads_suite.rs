@@ -28,6 +28,7 @@ crate::both_databases!(
     staged_pages_make_an_object,
     staged_pages_must_be_those_that_were_named,
     a_slow_node_is_substituted_by_a_written_plan,
+    a_slow_node_that_lands_first_after_all_keeps_its_shard,
 );
 
 async fn an_upload_is_listed_until_it_is_completed(fixture: &Fixture) {
@@ -302,6 +303,21 @@ async fn stale_uploads_are_found(fixture: &Fixture) {
     let stale = db.stale_uploads(before, 9).await.unwrap();
     assert_eq!(stale, [1, 2].map(|n| upload_row(id, "a", n).id));
     assert_eq!(db.stale_uploads(before, 1).await.unwrap().len(), 1);
+    // Between the question and the answer something arrives for one of them: it stays. The same chunk again counts too.
+    let [used, idle] = [1, 2].map(|n| upload_row(id, "a", n).id);
+    let later = TimestampMs(NOW.0 + 20_000);
+    for now in [NOW, later] {
+        db.plan_chunk(used, 0, chunk_cid(7), make::layout(7), now)
+            .await
+            .unwrap();
+    }
+    assert!(!db.abort_if_stale(used, later, later).await.unwrap());
+    assert!(db.abort_if_stale(idle, later, later).await.unwrap());
+    assert!(!db.abort_if_stale(idle, later, later).await.unwrap());
+    let done = upload_row(id, "a", 0).id;
+    assert!(!db.abort_if_stale(done, later, later).await.unwrap());
+    assert_eq!(db.upload(idle).await.unwrap(), None);
+    assert!(db.upload(used).await.unwrap().is_some());
 }
 
 async fn the_same_ciphertext_is_one_chunk(fixture: &Fixture) {
@@ -563,12 +579,11 @@ async fn a_slow_node_is_substituted_by_a_written_plan(fixture: &Fixture) {
     }
     assert!(expected.shards.iter().all(|place| cleared.contains(place)));
     confirm_deletions(db, clear_at).await;
-    // Once acknowledged, a late substitution changes nothing.
+    // Once acknowledged, a late substitution is refused: whoever asked must not send anything there.
     let up = upload(db, id, "b", 2, 5..6).await;
     let chunk = db.slots(up, 0, 1).await.unwrap()[0].chunk.id;
-    db.substitute_node(chunk, 3, NodeSlot(20), clear_at)
-        .await
-        .unwrap();
+    let late = db.substitute_node(chunk, 3, NodeSlot(20), clear_at).await;
+    assert!(matches!(late, Err(MetadataError::Exists(_))), "{late:?}");
     assert_eq!(db.slots(up, 0, 1).await.unwrap()[0].chunk.layout, layout(5));
     // Unless that shard never arrived: then it goes elsewhere for good.
     db.shard_lost(chunk, 3).await.unwrap();
@@ -584,4 +599,41 @@ async fn a_slow_node_is_substituted_by_a_written_plan(fixture: &Fixture) {
     db.abort_upload(up, mutation()).await.unwrap();
     assert_no_leak(db).await;
     assert_eq!(fixture.rows("chunk_shards").await, 0);
+}
+
+async fn a_slow_node_that_lands_first_after_all_keeps_its_shard(fixture: &Fixture) {
+    let db = &fixture.db;
+    let id = bucket(db, 1).await;
+    let up = upload(db, id, "a", 1, 0..0).await;
+    let clear_at = TimestampMs(NOW.0 + 60_000);
+    let mut chunks = Vec::new();
+    for n in [1, 2] {
+        let slot = db.plan_chunk(up, n, chunk_cid(n), layout(n), NOW).await;
+        let chunk = slot.unwrap().chunk.id;
+        db.substitute_node(chunk, 3, NodeSlot(20), clear_at)
+            .await
+            .unwrap();
+        chunks.push(chunk);
+    }
+    // In time: the first node's place is taken back from the clearing, the substitute's is cleared instead.
+    db.acknowledge_chunk(chunks[0], layout(1), Vec::new(), NOW)
+        .await
+        .unwrap();
+    let mut substitute = layout(1);
+    substitute.shards[3].node = NodeSlot(20);
+    let due = make::due(db, clear_at, 9).await;
+    let of_first: Vec<_> = due
+        .iter()
+        .filter(|deletion| deletion.chunk == chunk_cid(1))
+        .map(|deletion| (&deletion.layout, deletion.remaining.as_slice()))
+        .collect();
+    assert_eq!(of_first, [(&substitute, [3].as_slice())]);
+    // Too late: the clearing may be under way, so nobody is told that the shard is safe there.
+    let late = db
+        .acknowledge_chunk(chunks[1], layout(2), Vec::new(), clear_at)
+        .await;
+    assert_eq!(late, Err(MetadataError::BeingDeleted));
+    assert!(!db.slots(up, 2, 1).await.unwrap()[0].acknowledged);
+    db.abort_upload(up, mutation()).await.unwrap();
+    assert_no_leak(db).await;
 }

@@ -153,12 +153,18 @@ impl NodeClient {
             .collect()
     }
 
-    /// Up to `limit` (1 to 10,000) shards that the node found damaged and that were not replaced or deleted since.
+    /// Up to `limit` (1 to 10,000) shards after `after` that the node found damaged and that were not replaced or deleted since.
     ///
     /// # Errors
     /// [`PeerError`].
-    pub async fn damaged(&self, limit: u32, deadline: Deadline) -> Result<Vec<Cid>, PeerError> {
-        let request = v1::ListDamagedRequest { limit };
+    pub async fn damaged(
+        &self,
+        after: Option<Cid>,
+        limit: u32,
+        deadline: Deadline,
+    ) -> Result<Vec<Cid>, PeerError> {
+        let after = after.as_ref().map(cid_to_wire).unwrap_or_default();
+        let request = v1::ListDamagedRequest { limit, after };
         let answer = within(deadline, self.control(deadline).list_damaged(request)).await?;
         if answer.cids.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
             return Err(PeerError::misbehaved("more shards than asked for"));

@@ -151,8 +151,8 @@ pub async fn create(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct BucketPage {
-    /// Only names after this.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    /// Only names after this; all when empty.
+    #[param(value_type = Option<String>, pattern = "^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")]
     after: Option<String>,
     /// At most this many, 1 to 1,000; 1,000 when absent.
     #[param(minimum = 1, maximum = 1000)]

@@ -86,7 +86,7 @@ pub struct Stored {
     pub durable: usize,
     /// Indices of the others.
     pub pending: Vec<u8>,
-    /// Shards that are on another node than was planned.
+    /// Shards that are on another node than was planned, or on the way to one.
     pub moved: Vec<(u8, NodeSlot)>,
 }
 
@@ -310,7 +310,7 @@ impl<P: ShardPeer> Writer<P> {
         // Sends that have not ended. Nodes that have no shard of this chunk, best last; shards that had their second try.
         let mut running = total;
         let mut spares: Option<Vec<NodeSlot>> = None;
-        let mut substituted = vec![false; total];
+        let mut substituted: Vec<Option<NodeSlot>> = vec![None; total];
         let mut failed = vec![false; total];
         let mut slow_at = None;
         while running > 0 || slow_at.is_some() {
@@ -364,7 +364,7 @@ impl<P: ShardPeer> Writer<P> {
             for index in 0..total {
                 let late = is_slow || failed.get(index) == Some(&true);
                 let done = landed.get(index).is_none_or(Option::is_some)
-                    || substituted.get(index) != Some(&false);
+                    || substituted.get(index) != Some(&None);
                 if !late || done {
                     continue;
                 }
@@ -381,8 +381,8 @@ impl<P: ShardPeer> Writer<P> {
                 if !substitution.substitute(number, node).await {
                     break;
                 }
-                if let (Some(flag), Some(send)) = (substituted.get_mut(index), send(index, node)) {
-                    *flag = true;
+                if let (Some(place), Some(send)) = (substituted.get_mut(index), send(index, node)) {
+                    *place = Some(node);
                     running += 1;
                     let (report, kept) = (report.clone(), Arc::clone(&keep));
                     tokio::spawn(async move {
@@ -408,11 +408,13 @@ impl<P: ShardPeer> Writer<P> {
             .filter(|(_, landed)| landed.is_none())
             .filter_map(|(index, _)| u8::try_from(index).ok())
             .collect();
+        // What has not landed is expected where it was written down last: there it is covered, and completed.
         let moved = (0..=u8::MAX)
             .zip(&layout.shards)
-            .zip(&landed)
-            .filter_map(|((index, planned), landed)| {
+            .zip(landed.iter().zip(&substituted))
+            .filter_map(|((index, planned), (landed, substitute))| {
                 landed
+                    .or(*substitute)
                     .filter(|node| *node != planned.node)
                     .map(|node| (index, node))
             })

@@ -154,10 +154,11 @@ impl ShardPeer for FakeNode {
             .collect())
     }
 
-    async fn damaged(&self, limit: usize) -> Result<Vec<Cid>, PeerError> {
+    async fn damaged(&self, after: Option<Cid>, limit: usize) -> Result<Vec<Cid>, PeerError> {
         let mood = self.answer().await?;
         let state = self.0.lock().unwrap();
         let damaged = state.shards.keys().filter(|_| mood == Mood::Damaged);
+        let damaged = damaged.filter(|cid| after.is_none_or(|after| **cid > after));
         Ok(damaged.take(limit).copied().collect())
     }
 

@@ -403,3 +403,37 @@ async fn nodes_that_refuse_are_replaced_at_once_and_only_by_plan() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn substitutes_that_are_slow_themselves_are_where_the_plan_says_last() {
+    let chunk = noise(1 << 20);
+    let cid = Cid::of_raw(&chunk);
+    let rig = rig(20);
+    let encoded = encode(&rig.codecs, DC, &chunk, Bytes::new()).unwrap();
+    let planned = rig.writer.plan(&encoded, &cid).unwrap();
+    let taken: Vec<NodeSlot> = planned.shards.iter().map(|place| place.node).collect();
+    for node in &taken[..4] {
+        rig.nodes[usize::from(node.0)].set(Mood::Hangs);
+    }
+    let spares = (0..20).filter(|slot| !taken.contains(&NodeSlot(*slot)));
+    let spares: Vec<u16> = spares.collect();
+    // Of four substitutes two answer, which makes a quorum, and two hang as well or are slow.
+    let mut order = rig.writer.order(&planned.shards[0].cid);
+    order.retain(|node| spares.contains(&node.0));
+    rig.nodes[usize::from(order[0].0)].set(Mood::Hangs);
+    rig.nodes[usize::from(order[1].0)].set(Mood::Slow(Duration::from_secs(3)));
+    let (row, stored) = rig.put(DC, &chunk).await.unwrap();
+    assert_eq!((stored.durable, stored.pending.len()), (12, 2));
+    // The row names the substitutes, landed or not: their copies have a home, and nothing is looked for on the first nodes.
+    assert_eq!(*rig.noted.list.lock().unwrap(), stored.moved);
+    assert_eq!(stored.moved.len(), 4);
+    for (index, node) in &stored.moved {
+        assert_eq!(row.layout.shards[usize::from(*index)].node, *node);
+    }
+    assert!(
+        row.layout
+            .shards
+            .iter()
+            .all(|place| !taken[..4].contains(&place.node))
+    );
+}

@@ -85,9 +85,10 @@ async fn damaged_copies_are_admitted_and_counted(kind: Kind) {
     assert_eq!((stats.corrupt_count, stats.damaged_count), (2, 1));
     // Listed until it is replaced or deleted.
     let cid = Cid::of_raw(&body);
-    assert_eq!(gateway.damaged(10, soon()).await, Ok(vec![cid]));
+    assert_eq!(gateway.damaged(None, 10, soon()).await, Ok(vec![cid]));
+    assert_eq!(gateway.damaged(Some(cid), 10, soon()).await, Ok(Vec::new()));
     for limit in [0, 10_001] {
-        let outcome = gateway.damaged(limit, soon()).await;
+        let outcome = gateway.damaged(None, limit, soon()).await;
         assert!(
             matches!(outcome, Err(PeerError::Refused { .. })),
             "{outcome:?}"
@@ -95,7 +96,7 @@ async fn damaged_copies_are_admitted_and_counted(kind: Kind) {
     }
     let from_node = running
         .client(Role::Node { slot: 1 })
-        .damaged(10, soon())
+        .damaged(None, 10, soon())
         .await;
     assert!(
         matches!(from_node, Err(PeerError::Refused { .. })),
@@ -103,7 +104,7 @@ async fn damaged_copies_are_admitted_and_counted(kind: Kind) {
     );
     store.set(Fault::None);
     put(&gateway, &body).await.unwrap();
-    assert_eq!(gateway.damaged(10, soon()).await, Ok(Vec::new()));
+    assert_eq!(gateway.damaged(None, 10, soon()).await, Ok(Vec::new()));
     assert_eq!(gateway.stats(soon()).await.unwrap().damaged_count, 0);
 }
 
@@ -161,7 +162,7 @@ async fn the_scrub_finds_what_nobody_reads() {
     store.set(Fault::Damaged);
     for _ in 0..200 {
         if gateway.stats(soon()).await.unwrap().damaged_count > 0 {
-            let damaged = gateway.damaged(10, soon()).await.unwrap();
+            let damaged = gateway.damaged(None, 10, soon()).await.unwrap();
             assert_eq!(damaged, [Cid::of_raw(&content(1, 10_000))]);
             return;
         }
