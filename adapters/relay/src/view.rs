@@ -310,6 +310,36 @@ impl View {
     }
 }
 
+impl custody::LedgerView for View {
+    fn newest(&self) -> Option<Header> {
+        View::newest(self)
+    }
+
+    fn time(&self) -> TimestampMs {
+        View::time(self)
+    }
+
+    fn started(&self) -> Option<TimestampMs> {
+        View::started(self)
+    }
+
+    fn floor(&self) -> Height {
+        View::floor(self)
+    }
+
+    fn is_fresh(&self) -> bool {
+        View::is_fresh(self)
+    }
+
+    fn admit(&self, header: &Header, certificate: &Certificate) -> Result<(), HeaderError> {
+        View::admit(self, header, certificate)
+    }
+
+    fn confirm(&self, header: &Header, certificate: &Certificate) -> Result<Height, HeaderError> {
+        View::confirm(self, header, certificate)
+    }
+}
+
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")

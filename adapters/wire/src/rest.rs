@@ -55,9 +55,9 @@ pub struct DeploymentInfo {
     pub time_ms: u64,
     /// `development` until production deployments exist.
     pub mode: String,
-    /// `none` until the ledger exists.
+    /// How the ledger agrees: `solo: the operator is the ledger`, or `none`.
     pub ledger: String,
-    /// `none` until attestation exists.
+    /// What enclaves prove themselves with: `software`, `hardware`, or `none`.
     pub attestation: String,
     /// Coding profiles that the deployment's nodes allow, `K+M`.
     #[schema(value_type = Vec<String>)]

@@ -8,7 +8,7 @@ use database::Database;
 use domain::{BucketId, BucketName, TimestampMs, VersionId};
 use objects::metadata::{Metadata as _, Mutation};
 use tokio::sync::Notify;
-use transport::Credentials;
+use transport::{Credentials, LedgerClient};
 
 use crate::budget::Budget;
 use crate::codecs::Codecs;
@@ -56,6 +56,8 @@ pub struct App {
     pub pending_work: Notify,
     /// Shards have landed: whoever waits for an object to be fully placed looks again.
     pub placed: Notify,
+    /// The way to the ledger, where there is one.
+    pub ledger: Option<LedgerClient>,
     /// Records on the nodes that nobody has settled.
     pub unsettled: Arc<Unsettled>,
     /// When it started.

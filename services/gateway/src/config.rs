@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{DeploymentId, NodeId, Principal};
+use domain::{DeploymentId, NodeId, Principal, Slot};
 
 /// A storage node this gateway uses.
 #[derive(Clone, Debug)]
@@ -39,6 +40,39 @@ pub struct ServerCertificate {
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+}
+
+/// The ledger, and who holds shares of named keys.
+#[derive(Clone, Debug)]
+pub struct CustodyConfig {
+    /// What the ledger began with.
+    pub genesis: Arc<ledger::Genesis>,
+    /// The validator: `unix:PATH` or `tls:HOST:PORT`.
+    pub validator: String,
+    /// The custodians, in the order of their slots; none: named keys are not served.
+    pub custodians: Vec<CustodianEndpoint>,
+    /// The workers.
+    pub workers: Vec<WorkerEndpoint>,
+}
+
+/// A custodian this gateway reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodianEndpoint {
+    /// The key that signs for it.
+    pub principal: Principal,
+    /// Its share index, and whether it is a standby.
+    pub slot: Slot,
+    /// `unix:PATH` or `tcp:HOST:PORT`.
+    pub address: String,
+}
+
+/// A worker this gateway reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerEndpoint {
+    /// The key that signs for it.
+    pub principal: Principal,
+    /// `unix:PATH` or `tcp:HOST:PORT`.
+    pub address: String,
 }
 
 /// Configuration of [`crate::run`].
@@ -76,6 +110,8 @@ pub struct GatewayConfig {
     pub upload_ttl: Duration,
     /// Connections at once.
     pub connections_max: usize,
+    /// The ledger and the custodians, where the deployment has them.
+    pub custody: Option<CustodyConfig>,
 }
 
 impl GatewayConfig {

@@ -6,6 +6,7 @@ pub mod authentication;
 pub mod body;
 pub mod buckets;
 pub mod flow;
+pub mod ledger;
 pub mod objects;
 pub mod openapi;
 pub mod server;
@@ -62,6 +63,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/versions/{version}", get(versions::show))
         .route("/v1/versions/{version}/pages/{page}", get(versions::page))
         .route("/v1/versions/{version}/chunks/{n}", get(versions::chunk))
+        .route("/v1/ledger/status", get(ledger::status))
+        .route("/v1/ledger/genesis", get(ledger::genesis))
+        .route("/v1/ledger/transactions", post(ledger::submit))
+        .route("/v1/ledger/receipts/{hash}", get(ledger::receipt))
+        .route("/v1/ledger/read", post(ledger::read))
+        .route("/v1/ledger/list", get(ledger::list))
+        .route("/v1/ledger/headers", get(ledger::header))
         .route("/v1/admin/nodes", get(admin::nodes))
         .route("/v1/admin/status", get(admin::status))
         .route("/v1/admin/space", get(admin::space))

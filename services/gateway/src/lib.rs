@@ -21,5 +21,8 @@ mod store;
 pub mod unsettled;
 mod upkeep;
 
-pub use config::{GatewayConfig, NodeEndpoint, PeerCredentials, ServerCertificate};
+pub use config::{
+    CustodianEndpoint, CustodyConfig, GatewayConfig, NodeEndpoint, PeerCredentials,
+    ServerCertificate, WorkerEndpoint,
+};
 pub use start::{Gateway, GatewayError, run};

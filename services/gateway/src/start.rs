@@ -10,7 +10,7 @@ use objects::metadata::{Metadata as _, MetadataError};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use transport::client::{ClientOptions, NodeAddress, NodeClient};
-use transport::{CertificateFiles, Clock, Credentials};
+use transport::{CertificateFiles, Clock, Credentials, LedgerClient};
 
 use crate::app::{App, bucket_cache};
 use crate::budget::Budget;
@@ -35,6 +35,9 @@ pub enum GatewayError {
         "{0} is not a loopback address: give the gateway a server certificate, plain HTTP is served on loopback only"
     )]
     PlainHttp(SocketAddr),
+    /// The genesis of another deployment's ledger.
+    #[error("the genesis is that of another deployment")]
+    OtherGenesis,
     /// A node's address that cannot be read.
     #[error("node address {0:?} is neither unix:PATH nor tls:HOST:PORT")]
     NodeAddress(String),
@@ -155,9 +158,10 @@ impl Gateway {
             budget: Budget::new(config.budget_bytes, config.principal_budget_bytes),
             recovery,
             metrics: Metrics::new()?,
-            credentials,
+            credentials: Arc::clone(&credentials),
             pending_work: Notify::new(),
             placed: Notify::new(),
+            ledger: ledger_client(&config, &credentials)?,
             unsettled: Arc::default(),
             started: Instant::now(),
             session_stored: AtomicBool::new(false),
@@ -228,18 +232,42 @@ impl App {
     }
 }
 
+fn address_of(text: &str) -> Result<NodeAddress, GatewayError> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        Ok(NodeAddress::Unix(path.into()))
+    } else if let Some(address) = text.strip_prefix("tls:") {
+        Ok(NodeAddress::Tls(address.to_owned()))
+    } else {
+        Err(GatewayError::NodeAddress(text.to_owned()))
+    }
+}
+
+/// The client of the validator; connects when first used.
+fn ledger_client(
+    config: &GatewayConfig,
+    credentials: &Arc<Credentials>,
+) -> Result<Option<LedgerClient>, GatewayError> {
+    let Some(custody) = &config.custody else {
+        return Ok(None);
+    };
+    if custody.genesis.deployment != config.deployment {
+        return Err(GatewayError::OtherGenesis);
+    }
+    let client = LedgerClient::new(
+        address_of(&custody.validator)?,
+        Arc::clone(&custody.genesis),
+        Arc::clone(credentials),
+        ClientOptions::default(),
+    )?;
+    Ok(Some(client))
+}
+
 async fn peer(
     metadata: &Database,
     node: &NodeEndpoint,
     credentials: &Arc<Credentials>,
 ) -> Result<Peer<NodePort>, GatewayError> {
-    let address = if let Some(path) = node.address.strip_prefix("unix:") {
-        NodeAddress::Unix(path.into())
-    } else if let Some(address) = node.address.strip_prefix("tls:") {
-        NodeAddress::Tls(address.to_owned())
-    } else {
-        return Err(GatewayError::NodeAddress(node.address.clone()));
-    };
+    let address = address_of(&node.address)?;
     let slot = metadata
         .register_node(node.id, &node.zone, &node.address, node.weight)
         .await?;

@@ -70,6 +70,17 @@ pub struct LedgerValue {
     pub proof: Base64Url,
 }
 
+/// `GET /v1/ledger/headers`: a final block's header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerHeader {
+    /// A ledger-header record.
+    pub header: Base64Url,
+    /// A ledger-certificate record over it.
+    pub certificate: Base64Url,
+    /// Where a nonce was sent: a ledger-fresh-answer record of each validator that answered.
+    pub fresh: Vec<Base64Url>,
+}
+
 /// `GET /v1/ledger/list`: keys and values under a prefix. Without proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LedgerList {

@@ -19,19 +19,39 @@ use crate::app::App;
 use crate::peers;
 
 fn deployment_info(app: &App) -> DeploymentInfo {
+    let mut warnings = vec![
+        "development deployment: keys and nodes are on one machine; it protects nothing from that machine's owner"
+            .to_owned(),
+    ];
+    let (ledger, attestation) = match &app.config.custody {
+        None => {
+            warnings.push("there is no ledger and there are no custodians here".to_owned());
+            ("none", "none")
+        }
+        Some(custody) => {
+            warnings.push("solo ledger: one operator is the ledger".to_owned());
+            if custody.genesis.software_root.is_some() {
+                warnings.push(
+                    "software attestation protects nothing from the machine's owner".to_owned(),
+                );
+            }
+            let attestation = match custody.genesis.software_root {
+                Some(_) => "software",
+                None => "hardware",
+            };
+            ("solo: the operator is the ledger", attestation)
+        }
+    };
     DeploymentInfo {
         deployment_id: app.config.deployment,
         api_version: wire::rest::API_VERSION.to_owned(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
         time_ms: app.now().0,
         mode: "development".to_owned(),
-        ledger: "none".to_owned(),
-        attestation: "none".to_owned(),
+        ledger: ledger.to_owned(),
+        attestation: attestation.to_owned(),
         profiles: vec![Profile::DATACENTRE, Profile::UNTRUSTED, Profile::SMALL],
-        warnings: vec![
-            "development deployment: keys are the clients' own, there are no custodians and no ledger yet"
-                .to_owned(),
-        ],
+        warnings,
     }
 }
 

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, buckets, objects, uploads, versions};
+use super::{admin, buckets, ledger, objects, uploads, versions};
 
 /// The document.
 #[derive(OpenApi)]
@@ -19,6 +19,7 @@ use super::{admin, buckets, objects, uploads, versions};
         objects::list, objects::put_small, objects::get, objects::stat, objects::delete, objects::copy,
         uploads::create, uploads::list, uploads::show, uploads::abort, uploads::put_chunk, uploads::put_page, uploads::complete,
         versions::show, versions::page, versions::chunk,
+        ledger::status, ledger::genesis, ledger::submit, ledger::receipt, ledger::read, ledger::list, ledger::header,
         show,
     ),
     components(schemas(wire::problem::Problem)),
@@ -30,6 +31,7 @@ use super::{admin, buckets, objects, uploads, versions};
         (name = "objects", description = "Objects by key"),
         (name = "uploads", description = "Objects over 256 KiB, chunk by chunk"),
         (name = "versions", description = "Reading by version"),
+        (name = "ledger", description = "The ledger: what it answers is checked by whoever asked"),
         (name = "admin", description = "For the deployment's administrator")
     )
 )]

@@ -121,6 +121,7 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
             gateway::GatewayConfig::UPLOAD_TTL_MIN,
             "--upload-lifetime",
         )?,
+        custody: None,
         connections_max: gateway::GatewayConfig::CONNECTIONS_MAX,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

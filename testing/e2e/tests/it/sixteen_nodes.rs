@@ -130,6 +130,7 @@ impl Platform {
             probe_interval,
             deletion_grace: Duration::from_secs(1),
             upload_ttl: GatewayConfig::UPLOAD_TTL,
+            custody: None,
             connections_max: 64,
         })
         .await
