@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Two generations: when the younger is full it becomes the older, and what was not asked for meanwhile is forgotten.
 #[derive(Debug)]
-pub(crate) struct Cache<T> {
+pub struct Cache<T> {
     generations: Mutex<Generations<T>>,
     half: usize,
 }
@@ -18,7 +18,8 @@ struct Generations<T> {
 
 impl<T> Cache<T> {
     /// At most twice `half` entries.
-    pub(crate) fn new(half: usize) -> Self {
+    #[must_use]
+    pub fn new(half: usize) -> Self {
         Self {
             generations: Mutex::new(Generations {
                 young: HashMap::new(),
@@ -30,7 +31,10 @@ impl<T> Cache<T> {
 
     /// What was made of `bytes` before, or what `make` makes now. Only what was made well is remembered. `make` runs outside of the
     /// lock, perhaps twice at once.
-    pub(crate) fn get_or<E>(
+    ///
+    /// # Errors
+    /// What `make` gives.
+    pub fn get_or<E>(
         &self,
         bytes: &[u8],
         make: impl FnOnce() -> Result<T, E>,

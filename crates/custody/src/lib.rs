@@ -15,7 +15,7 @@
 
 pub mod answer;
 pub mod audit;
-mod cache;
+pub mod cache;
 pub mod judge;
 mod labels;
 pub mod proof;
@@ -27,6 +27,7 @@ pub mod view;
 
 pub use answer::{AnswerError, Recipient, SealedPartials, SealedSecrets};
 pub use audit::{AuditEntry, AuditHead, AuditRecord, AuditedOperation, Decision};
+pub use cache::Cache;
 pub use judge::{
     Ask, AuditPermit, CiphertextBytes, Facts, Judge, Permit, Release, ShareName, Shares, Verdict,
 };
