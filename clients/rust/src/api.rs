@@ -49,7 +49,13 @@ impl Transport {
 }
 
 impl Inner {
-    fn control(&self, what: &'static str, method: Method, target: String, body: Body) -> Call {
+    pub(crate) fn control(
+        &self,
+        what: &'static str,
+        method: Method,
+        target: String,
+        body: Body,
+    ) -> Call {
         Call {
             what,
             method,
@@ -63,7 +69,7 @@ impl Inner {
         }
     }
 
-    async fn call(&self, call: &Call) -> Result<(Answer, Vec<u8>)> {
+    pub(crate) async fn call(&self, call: &Call) -> Result<(Answer, Vec<u8>)> {
         let mut bytes = Vec::new();
         let answer = self.transport.call(call, &mut bytes).await?;
         Ok((answer, bytes))
@@ -346,7 +352,7 @@ fn replaced(error: Error) -> Error {
     }
 }
 
-fn json<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+pub(crate) fn json<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| Error::Protocol {
         what,
         reason: error.to_string(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::{BucketId, BucketKeyId, BucketName, DeploymentId, ObjectKey, Principal, UploadId};
 use futures_util::Stream;
 use moka::sync::Cache;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore};
 use wire::rest::{
     AdminSpace, AdminStatus, DeploymentInfo, ListAnswer, NodeList, ObjectInfo, ObjectStat,
     UploadInfo, UploadList, query_value,
@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) writer_keys: Mutex<WriterKeys>,
     pub(crate) buffers: Buffers,
     pub(crate) pace: Pace,
+    pub(crate) ledger: OnceCell<Arc<crate::ledger::View>>,
+    pub(crate) key_cache: crate::keys::KeyCache,
     budget: Arc<Semaphore>,
     budget_units: u32,
     deployment: DeploymentInfo,
@@ -117,6 +119,8 @@ impl Client {
             writer_keys: Mutex::default(),
             buffers: Buffers::new(config.chunks_in_flight.max(1) * 2),
             pace: Pace::new(config.bandwidth_limit),
+            ledger: OnceCell::new(),
+            key_cache: crate::keys::KeyCache::default(),
             budget: Arc::new(Semaphore::new(units)),
             budget_units,
             deployment,

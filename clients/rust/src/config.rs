@@ -33,6 +33,9 @@ pub struct ClientConfig {
     pub deployment: DeploymentPin,
     /// Folder for pins, sealed bucket keys and resumable transfers; made with mode 0700. One per user, not per run.
     pub state_dir: PathBuf,
+    /// Folder of pinned genesis records (`<deployment id>.cbor`); what the gateway says at first use is kept there when there is none
+    /// yet. `None`: `genesis` in the state folder.
+    pub genesis_dir: Option<PathBuf>,
     /// The deployment's CA certificate (PEM), for https.
     pub ca_certificate: Option<Vec<u8>>,
     /// Wraps new bucket keys under this passphrase too, and tries it on keys that the identity does not open.
@@ -76,6 +79,7 @@ impl ClientConfig {
             identity,
             deployment,
             state_dir: state_dir.into(),
+            genesis_dir: None,
             ca_certificate: None,
             passphrase: None,
             budget_bytes: Self::BUDGET_BYTES,

@@ -105,6 +105,17 @@ pub enum Error {
     /// No such bucket.
     #[error("no bucket `{0}` (or no right to see it)")]
     NoBucket(BucketName),
+    /// No such named key, version or grant.
+    #[error("{0}")]
+    NoNamedKey(String),
+    /// Custodians or a worker answered something that their signatures and proofs do not show to be right.
+    #[error("{what}: {}. Nothing of it was used", .findings.join("; "))]
+    Custodians {
+        /// What could not be done.
+        what: String,
+        /// Who misbehaved or failed, and how.
+        findings: Vec<String>,
+    },
     /// A conditional write lost.
     #[error(
         "the object has changed: its present version is {}. Read it again and repeat the write on top of that",
@@ -181,12 +192,13 @@ impl Error {
         match self {
             Self::Config(_) | Self::Range { .. } | Self::Unsupported(_) => ErrorKind::Usage,
             Self::Unreachable { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
-            Self::NoObject { .. } | Self::NoBucket(_) => ErrorKind::NotFound,
+            Self::NoObject { .. } | Self::NoBucket(_) | Self::NoNamedKey(_) => ErrorKind::NotFound,
             Self::NoKey { .. } | Self::NotAWriter(_) => ErrorKind::Denied,
             Self::Conflict { .. } | Self::Replaced => ErrorKind::Conflict,
-            Self::OtherDeployment { .. } | Self::OtherBucket { .. } | Self::Integrity { .. } => {
-                ErrorKind::Integrity
-            }
+            Self::OtherDeployment { .. }
+            | Self::OtherBucket { .. }
+            | Self::Integrity { .. }
+            | Self::Custodians { .. } => ErrorKind::Integrity,
             Self::SourceChanged(_) | Self::Io { .. } | Self::State { .. } => ErrorKind::Local,
             Self::Internal(_) | Self::Protocol { .. } => ErrorKind::Internal,
             Self::Refused(problem) => kind_of(problem.code),
@@ -198,6 +210,25 @@ impl Error {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Refused(problem) => Some(problem.code),
+            _ => None,
+        }
+    }
+
+    /// The ledger's stable code for why it did not apply a transaction.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&str> {
+        self.extra("rejection")
+    }
+
+    /// The custodians' stable code for why they refused (docs/custody.md).
+    #[must_use]
+    pub fn custody_reason(&self) -> Option<&str> {
+        self.extra("reason")
+    }
+
+    fn extra(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Refused(problem) => problem.extra.get(name)?.as_str(),
             _ => None,
         }
     }

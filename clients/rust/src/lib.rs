@@ -5,6 +5,9 @@
 //! manifest CID, key commitment and HMAC -> chunk CID or proof -> tag. Used by the command line, the benchmarks and
 //! programs that speak to Strongroom directly.
 //!
+//! [`Client::ledger`] reads the ledger by proof from a pinned genesis, [`Client::keys`] makes, grants and opens named keys: custodians and
+//! workers are believed what their signatures and proofs show.
+//!
 //! What it does not do: parse options, print, walk folders, or keep anything secret on disk unsealed.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -20,6 +23,8 @@ mod download;
 mod error;
 mod get;
 mod key;
+pub mod keys;
+pub mod ledger;
 mod pace;
 mod put;
 mod random;
@@ -27,6 +32,8 @@ mod state;
 mod transport;
 mod upload;
 
+pub use crate::keys::{KeyAddress, Keys};
+pub use crate::ledger::Ledger;
 pub use bucket::Bucket;
 pub use client::{Client, ListOptions};
 pub use config::{ClientConfig, DeploymentPin};

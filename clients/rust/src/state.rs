@@ -213,7 +213,7 @@ pub(crate) fn read_journal<H: DeserializeOwned, E: DeserializeOwned>(
     Ok(Some((head, entries)))
 }
 
-fn make_dir(path: &Path) -> Result<()> {
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
