@@ -7,6 +7,8 @@ use domain::{BucketId, BucketKeyId, BucketName, DeploymentId, ObjectKey, Princip
 use futures_util::Stream;
 use moka::sync::Cache;
 use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore};
+use wire::rest::custody::CustodyInfo;
+use wire::rest::ledger::LedgerStatus;
 use wire::rest::{
     AdminSpace, AdminStatus, DeploymentInfo, ListAnswer, NodeList, ObjectInfo, ObjectStat,
     UploadInfo, UploadList, query_value,
@@ -262,6 +264,33 @@ impl Client {
             .await
     }
 
+    /// Custodians and workers as the gateway sees them. Not proved. `None` where the deployment has none.
+    ///
+    /// # Errors
+    /// When the gateway fails.
+    pub async fn custody_info(&self) -> Result<Option<CustodyInfo>> {
+        let asked = self
+            .inner
+            .get_json("asking for the custodians", "/v1/custody".to_owned())
+            .await;
+        none_where_absent(asked)
+    }
+
+    /// What the ledger's validator says of itself. Not proved. `None` where the deployment has no ledger.
+    ///
+    /// # Errors
+    /// When the gateway fails, or the validator does not answer.
+    pub async fn ledger_status(&self) -> Result<Option<LedgerStatus>> {
+        let asked = self
+            .inner
+            .get_json(
+                "asking for the ledger's status",
+                "/v1/ledger/status".to_owned(),
+            )
+            .await;
+        none_where_absent(asked)
+    }
+
     /// A bearer token of this principal for curl and the like: at most one hour, at most what `scopes` say.
     ///
     /// # Errors
@@ -302,6 +331,18 @@ impl std::fmt::Debug for Client {
             .field("endpoint", &self.inner.transport.endpoint().to_string())
             .field("principal", &self.principal())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a gateway does not serve is not there.
+fn none_where_absent<T>(asked: Result<T>) -> Result<Option<T>> {
+    use wire::problem::Code;
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if matches!(error.code(), Some(Code::NotImplemented | Code::NotFound)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 
 mod data;
+mod ledger;
 mod platform;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 pub use data::*;
+pub use ledger::*;
 pub use platform::*;
 
 const STYLES: Styles = Styles::styled()
@@ -132,7 +134,7 @@ pub struct Global {
 pub enum Command {
     /// Make an identity, and a deployment with its keys and certificates
     Init(InitArgs),
-    /// Run the whole platform: a gateway and 14 storage nodes, each a process
+    /// Run the whole platform: gateway, 14 storage nodes, ledger, custodians and workers, each a process
     Up(UpArgs),
     /// Store a file, lose 4 of 14 nodes, read it back and compare; then keep serving
     Prove(ProveArgs),
@@ -140,6 +142,10 @@ pub enum Command {
     Node(NodeArgs),
     /// Run a gateway
     Gateway(GatewayArgs),
+    /// Run the ledger's validator
+    Validator(ValidatorArgs),
+    /// Carry what enclaves on this machine ask to a validator elsewhere
+    Relay(RelayArgs),
 
     /// Store files and folders
     Put(PutArgs),
@@ -174,6 +180,10 @@ pub enum Command {
     Token(TokenArgs),
     /// Look after a deployment
     Admin(AdminArgs),
+    /// Look at the ledger, and check what it says
+    Ledger(LedgerArgs),
+    /// Show which code may hold keys here, and what that is worth
+    Attest(AttestArgs),
     /// Measure the platform from here
     Bench(BenchArgs),
 

@@ -1,14 +1,17 @@
 //! One module per command, or per family of commands.
 
 pub mod admin;
+pub mod attest;
 pub mod bench;
 pub mod change;
 pub mod get;
 pub mod identity;
 pub mod info;
 pub mod init;
+pub mod ledger;
 pub mod list;
 pub mod prove;
+pub mod provision;
 pub mod put;
 pub mod roles;
 pub mod sync;

@@ -79,6 +79,8 @@ fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
         }
         Command::Node(args) => commands::roles::node(&context, &args),
         Command::Gateway(args) => commands::roles::gateway(&args),
+        Command::Validator(args) => commands::roles::validator(&context, &args),
+        Command::Relay(args) => commands::roles::relay(&args),
         Command::Put(args) => commands::put::run(&context, &args),
         Command::Get(args) => commands::get::run(&context, &args),
         Command::Cat(args) => commands::get::cat(&context, &args),
@@ -95,6 +97,8 @@ fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
         Command::Identity(args) => commands::identity::run(&context, &args),
         Command::Token(args) => commands::admin::token(&context, &args),
         Command::Admin(args) => commands::admin::run(&context, &args),
+        Command::Ledger(args) => commands::ledger::run(&context, &args),
+        Command::Attest(args) => commands::attest::run(&context, &args),
         Command::Bench(args) => commands::bench::run(&context, &args),
         Command::Config(args) => {
             let platform = context.settings.platform(&args.platform, origin_of);

@@ -55,6 +55,11 @@ pub fn new(settings: &Settings) -> Outcome<Passphrase> {
     Ok(passphrase)
 }
 
+/// Whether a passphrase can be had without asking a person.
+pub fn is_given(settings: &Settings) -> bool {
+    settings.passphrase_file.value.is_some() || settings.passphrase_command.value.is_some()
+}
+
 fn given(settings: &Settings) -> Outcome<Option<Passphrase>> {
     match (
         &settings.passphrase_file.value,

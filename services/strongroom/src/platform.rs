@@ -3,16 +3,20 @@
 mod child;
 mod control;
 mod deployment;
+pub mod enclaves;
 pub mod files;
 mod health;
+pub mod ledger;
 mod lock;
 mod log_file;
 mod processes;
+pub mod provision;
 mod supervisor;
 
 pub use deployment::{Deployment, InitReport, gateway_certificates, initialise};
+pub use ledger::Home;
 pub use processes::Processes;
-pub use supervisor::{Options, Platform};
+pub use supervisor::{Custody, Options, Platform};
 
 use std::path::{Path, PathBuf};
 
@@ -56,6 +60,41 @@ impl DataFolder {
     /// A node's folder.
     pub fn node(&self, slot: u16) -> PathBuf {
         self.0.join("nodes").join(format!("{slot:02}"))
+    }
+
+    /// The validator's folder.
+    pub fn validator(&self) -> PathBuf {
+        self.0.join("validator")
+    }
+
+    /// The validator's socket.
+    pub fn validator_socket(&self) -> PathBuf {
+        self.run().join("validator.sock")
+    }
+
+    /// Where enclaves reach the ledger.
+    pub fn relay_socket(&self) -> PathBuf {
+        self.run().join("relay.sock")
+    }
+
+    /// What is public of the ledger.
+    pub fn ledger(&self) -> PathBuf {
+        self.0.join("ledger")
+    }
+
+    /// What the ledger began with.
+    pub fn genesis_file(&self) -> PathBuf {
+        self.ledger().join("genesis.cbor")
+    }
+
+    /// The custodians and workers as they described themselves.
+    pub fn enclaves_file(&self) -> PathBuf {
+        self.ledger().join("enclaves.json")
+    }
+
+    /// The custodians' folders.
+    pub fn custodians(&self) -> PathBuf {
+        self.0.join("custodians")
     }
 
     /// Where a role's certificate, key and the authority's certificate lie, in its own folder.

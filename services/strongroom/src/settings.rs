@@ -65,6 +65,7 @@ struct FilePlatform {
     database: Option<String>,
     tls_nodes: Option<bool>,
     node_port: Option<u16>,
+    no_custody: Option<bool>,
     #[serde(deserialize_with = "size")]
     memory_budget: Option<u64>,
     #[serde(deserialize_with = "size")]
@@ -136,6 +137,8 @@ pub struct Platform {
     pub tls_nodes: Sourced<bool>,
     /// First port of the nodes with TLS.
     pub node_port: Sourced<u16>,
+    /// Neither ledger nor custodians.
+    pub no_custody: Sourced<bool>,
     /// Bytes in flight in the gateway.
     pub memory_budget: Sourced<Option<u64>>,
     /// Bytes of it that one principal may take.
@@ -286,6 +289,11 @@ impl Settings {
         self.config_dir.value.join("state")
     }
 
+    /// Where genesis records of deployments are pinned.
+    pub fn genesis_dir(&self) -> PathBuf {
+        self.config_dir.value.join("genesis")
+    }
+
     /// The limit of a transfer command: its option, else the file's.
     pub fn bandwidth_limit(&self, given: Option<u64>) -> Option<u64> {
         given.or(self.file.bandwidth_limit)
@@ -312,6 +320,7 @@ impl Settings {
             database: pick_option("database", o, args.database, file.database),
             tls_nodes: pick("tls_nodes", o, args.tls_nodes, file.tls_nodes, || false),
             node_port: pick("node_port", o, args.node_port, file.node_port, || 7400),
+            no_custody: pick("no_custody", o, args.no_custody, file.no_custody, || false),
             memory_budget: pick_option("memory_budget", o, args.memory_budget, file.memory_budget),
             principal_budget: pick_option(
                 "principal_budget",

@@ -12,6 +12,8 @@ use domain::{BucketName, Profile, VersionId};
 use futures_util::TryStreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::problem::Code;
+use wire::rest::custody::CustodyInfo;
+use wire::rest::ledger::LedgerStatus;
 use wire::rest::{
     AdminSpace, AdminStatus, DeploymentInfo, ListAnswer, NodeList, ObjectStat, PutAnswer,
 };
@@ -94,6 +96,7 @@ impl Store {
             pin,
             settings.state_dir(),
         );
+        config.genesis_dir = Some(settings.genesis_dir());
         config.bandwidth_limit = settings.bandwidth_limit(bandwidth_limit);
         // A person waits: an absent gateway is said soon, a short restart is bridged.
         config.retry_for = Duration::from_secs(10);
@@ -105,6 +108,21 @@ impl Store {
     /// What answered.
     pub fn deployment(&self) -> &DeploymentInfo {
         self.client.deployment()
+    }
+
+    /// The ledger, by the pinned genesis.
+    pub async fn ledger(&self) -> Outcome<client::Ledger> {
+        self.client.ledger().await.map_err(explain)
+    }
+
+    /// Custodians and workers as the gateway sees them; `None`: there are none.
+    pub async fn custody_info(&self) -> Outcome<Option<CustodyInfo>> {
+        self.client.custody_info().await.map_err(explain)
+    }
+
+    /// What the validator says of itself; `None`: there is no ledger.
+    pub async fn ledger_status(&self) -> Outcome<Option<LedgerStatus>> {
+        self.client.ledger_status().await.map_err(explain)
     }
 
     /// All buckets of this identity.

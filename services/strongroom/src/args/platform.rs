@@ -54,6 +54,9 @@ pub struct PlatformArgs {
     /// First port of the nodes with --tls-nodes; 0 takes free ones [default: 7400]
     #[arg(long, value_name = "PORT", env = "STRONGROOM_NODE_PORT")]
     pub node_port: Option<u16>,
+    /// Start neither ledger nor custodians and workers: objects only, no named keys
+    #[arg(long, value_name = "BOOL", env = "STRONGROOM_NO_CUSTODY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_custody: Option<bool>,
     /// Bytes of puts and gets in flight in the gateway [default: 96MiB]
     #[arg(long, value_name = "SIZE", env = "STRONGROOM_MEMORY_BUDGET", value_parser = parse_size)]
     pub memory_budget: Option<u64>,
@@ -128,7 +131,12 @@ Examples:
   strongroom up --tls-nodes --node-port 0           mutual TLS to the nodes, on free ports
   strongroom up --log-to stderr --log-format json   for a service manager that keeps the logs
 
-Ctrl-C or SIGTERM stops the gateway first, then the nodes. A process that dies is started again.")]
+Besides gateway and nodes it runs the ledger's validator, 5 custodians and 2 workers (the programs strongroom-custodian and
+strongroom-worker beside this one, or in STRONGROOM_LIBEXEC). At the first start, and when those programs have changed, the
+deployment's operator has to admit them on the ledger: `up` does it when it is told the passphrase (--passphrase-file and the
+like), otherwise run `strongroom admin provision` beside it.
+
+Ctrl-C or SIGTERM stops the gateway first, then the others. A process that dies is started again.")]
 pub struct UpArgs {
     /// Options of the platform.
     #[command(flatten)]
@@ -195,6 +203,58 @@ pub struct NodeArgs {
     pub capacity: Option<u64>,
 }
 
+/// `validator`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  strongroom validator --data /srv/validator --deployment ID --listen tls:0.0.0.0:7500 --relay /run/strongroom/relay.sock
+
+The folder holds `identity` (certificates, as for a node), `validator.key` (the key that signs headers) and `solo` (the ledger).
+It is a solo ledger: whoever runs this process is the ledger.")]
+pub struct ValidatorArgs {
+    /// Options of every role.
+    #[command(flatten)]
+    pub role: RoleArgs,
+    /// The validator's folder
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_DATA")]
+    pub data: Option<PathBuf>,
+    /// `unix:PATH`, or `tls:ADDRESS:PORT`
+    #[arg(long, value_name = "WHERE", env = "STRONGROOM_LISTEN")]
+    pub listen: Option<String>,
+    /// Socket for enclaves on this machine
+    #[arg(long, value_name = "SOCKET", env = "STRONGROOM_RELAY")]
+    pub relay: Option<PathBuf>,
+    /// Serve /health and /metrics without a certificate on this loopback address
+    #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// `relay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  strongroom relay --data /srv/relay --genesis genesis.cbor --validator tls:10.0.0.2:7500 --listen /run/strongroom/relay.sock
+
+It carries what enclaves on this machine ask to a validator elsewhere, and is believed nothing by them. The folder's `identity`
+holds a gateway's certificate.")]
+pub struct RelayArgs {
+    /// Options of every role.
+    #[command(flatten)]
+    pub role: RoleArgs,
+    /// The relay's folder
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_DATA")]
+    pub data: Option<PathBuf>,
+    /// The ledger's genesis
+    #[arg(long, value_name = "FILE", env = "STRONGROOM_GENESIS")]
+    pub genesis: Option<PathBuf>,
+    /// The validator: unix:PATH or tls:HOST:PORT
+    #[arg(long, value_name = "WHERE", env = "STRONGROOM_VALIDATOR")]
+    pub validator: Option<String>,
+    /// The socket, in a folder that its owner alone may enter
+    #[arg(long, value_name = "SOCKET", env = "STRONGROOM_RELAY")]
+    pub listen: Option<PathBuf>,
+}
+
 /// `gateway`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -238,6 +298,28 @@ pub struct GatewayArgs {
         hide_env_values = true
     )]
     pub database: Option<String>,
+    /// The ledger's genesis; without it the deployment has no ledger
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "STRONGROOM_GENESIS",
+        requires = "validator"
+    )]
+    pub genesis: Option<PathBuf>,
+    /// The ledger's validator: unix:PATH or tls:HOST:PORT
+    #[arg(
+        long,
+        value_name = "WHERE",
+        env = "STRONGROOM_VALIDATOR",
+        requires = "genesis"
+    )]
+    pub validator: Option<String>,
+    /// A custodian: INDEX/PRINCIPAL@unix:PATH or INDEX/PRINCIPAL@tcp:HOST:PORT, INDEXs/... for a standby; once per custodian
+    #[arg(long = "custodian", value_name = "CUSTODIAN", requires = "genesis")]
+    pub custodians: Vec<String>,
+    /// A worker: PRINCIPAL@unix:PATH or PRINCIPAL@tcp:HOST:PORT; once per worker
+    #[arg(long = "worker", value_name = "WORKER", requires = "genesis")]
+    pub workers: Vec<String>,
     /// A node: SLOT/ID@unix:PATH or SLOT/ID@tls:HOST:PORT, then `,zone=NAME` and `,weight=N` if wanted; once per node
     #[arg(long = "node", value_name = "NODE")]
     pub nodes: Vec<String>,
@@ -267,7 +349,7 @@ pub struct AdminArgs {
 }
 
 /// What `admin` shows.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum AdminCommand {
     /// The storage nodes and their state
     Nodes,
@@ -275,6 +357,12 @@ pub enum AdminCommand {
     Status,
     /// Used and free space
     Space,
+    /// Admit this deployment's custodians and workers on its ledger, signed by your identity; `up` must be running
+    Provision {
+        /// Folder of the deployment [default: ./data]
+        #[arg(long, value_name = "DIR", env = "STRONGROOM_DATA")]
+        data: Option<PathBuf>,
+    },
 }
 
 /// `identity`.

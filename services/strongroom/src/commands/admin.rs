@@ -7,6 +7,7 @@ use domain::{BucketName, Permissions};
 use futures_util::StreamExt as _;
 use serde_json::json;
 use wire::rest::NodeState;
+use wire::rest::custody::EnclaveInfo;
 use wire::token::Scope;
 
 use super::list::rows_of;
@@ -27,12 +28,15 @@ use crate::units;
 /// # Errors
 /// Refused for anybody but the deployment's administrator.
 pub fn run(context: &Context, args: &AdminArgs) -> Outcome {
+    if let AdminCommand::Provision { data } = &args.command {
+        return super::provision::run(context, data.as_deref());
+    }
     block_on(async {
         let store = Store::open(context, None).await?;
         match args.command {
             AdminCommand::Nodes => nodes(context, &store).await,
-            AdminCommand::Status => status(context, &store).await,
             AdminCommand::Space => space(context, &store).await,
+            AdminCommand::Status | AdminCommand::Provision { .. } => status(context, &store).await,
         }
     })
 }
@@ -82,7 +86,25 @@ async fn nodes(context: &Context, store: &Store) -> Outcome {
 
 async fn status(context: &Context, store: &Store) -> Outcome {
     let status = store.admin_status().await?;
-    context.output.result(&status, || {
+    // What does not answer is part of the status.
+    let ledger = store.ledger_status().await;
+    let custody = store.custody_info().await;
+    let mut report = serde_json::to_value(&status).unwrap_or_default();
+    if let Some(report) = report.as_object_mut() {
+        let value = |outcome: Result<serde_json::Value, &Failure>| match outcome {
+            Ok(value) => value,
+            Err(failure) => json!({ "failed": failure.message }),
+        };
+        report.insert(
+            "ledger_status".to_owned(),
+            value(ledger.as_ref().map(|status| json!(status))),
+        );
+        report.insert(
+            "custody".to_owned(),
+            value(custody.as_ref().map(|info| json!(info))),
+        );
+    }
+    context.output.result(&report, || {
         let placed = match status.unplaced_versions {
             0 => "everything: any 4 of 14 nodes may be lost".to_owned(),
             count => format!(
@@ -103,10 +125,64 @@ async fn status(context: &Context, store: &Store) -> Outcome {
             ("uploads", format!("{} in progress", units::grouped(status.uploads))),
             ("deletions", format!("{} waiting", units::grouped(status.deletions))),
         ];
+        let validator = match &ledger {
+            Ok(None) => "none".to_owned(),
+            Ok(Some(ledger)) => format!(
+                "height {}, {}",
+                units::grouped(ledger.height),
+                match &ledger.writable_detail {
+                    None if ledger.writable => "takes transactions".to_owned(),
+                    why => format!(
+                        "takes NO transactions: {}",
+                        why.as_deref().unwrap_or("no reason given")
+                    ),
+                }
+            ),
+            Err(failure) => format!("DOWN: {}", failure.message),
+        };
+        rows.push(("validator", validator));
+        match &custody {
+            Ok(None) => rows.push(("custodians", "none".to_owned())),
+            Ok(Some(custody)) => {
+                rows.push(("custodians", reachable(&custody.custodians)));
+                rows.push(("workers", reachable(&custody.workers)));
+            }
+            Err(failure) => rows.push(("custodians", format!("UNKNOWN: {}", failure.message))),
+        }
         rows.extend(status.deployment.warnings.iter().map(|warning| ("warning", warning.clone())));
         rows_of(&rows)
     });
     Ok(())
+}
+
+/// How many of them answer and know the ledger, and what is wrong with the others.
+fn reachable(enclaves: &[EnclaveInfo]) -> String {
+    let good = |enclave: &&EnclaveInfo| {
+        enclave.reachable && enclave.description.as_ref().is_some_and(|said| said.fresh)
+    };
+    let mut text = format!(
+        "{} of {} ready",
+        enclaves.iter().filter(good).count(),
+        enclaves.len()
+    );
+    for enclave in enclaves.iter().filter(|enclave| !good(enclave)) {
+        let name = match enclave.index {
+            Some(index) => format!("custodian {index}"),
+            None => {
+                let id: String = enclave.principal.to_string().chars().take(8).collect();
+                format!("worker {id}")
+            }
+        };
+        let why = enclave.detail.clone().unwrap_or_else(|| {
+            if enclave.reachable {
+                "has no recent answer of the ledger".to_owned()
+            } else {
+                "does not answer".to_owned()
+            }
+        });
+        text.push_str(&format!("; {name}: {why}"));
+    }
+    text
 }
 
 async fn space(context: &Context, store: &Store) -> Outcome {

@@ -63,6 +63,10 @@ pub fn config(context: &Context, platform: &Platform) -> Outcome {
             row(&platform.node_port.value, &platform.node_port),
         ),
         (
+            "platform.no_custody",
+            row(&platform.no_custody.value, &platform.no_custody),
+        ),
+        (
             "platform.memory_budget",
             row(&platform.memory_budget.value, &platform.memory_budget),
         ),

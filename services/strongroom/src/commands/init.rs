@@ -7,7 +7,7 @@ use crate::args::InitArgs;
 use crate::failure::Outcome;
 use crate::identity;
 use crate::platform::files::write_new;
-use crate::platform::{DEVELOPMENT, DataFolder, InitReport, initialise};
+use crate::platform::{DEVELOPMENT, DataFolder, Home, InitReport, initialise, ledger};
 
 #[derive(Serialize)]
 struct Report {
@@ -24,6 +24,8 @@ struct DeploymentReport {
     data: String,
     mode: &'static str,
     nodes: usize,
+    /// Hash of the ledger's genesis, pinned in the configuration folder.
+    genesis: String,
     /// Only when it was not written to a file.
     recovery_key: Option<String>,
     recovery_key_file: Option<String>,
@@ -65,12 +67,20 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
             crate::output::line(&recovery_kit);
             return Err(failure.advise("the recovery key was printed instead: keep that"));
         }
+        let home = Home {
+            config_dir: settings.config_dir.value.clone(),
+            apart_from: folder.path().to_owned(),
+        };
+        let genesis = ledger::ensure(&folder, &deployment, &home)?
+            .hash()
+            .to_string();
         let shown = args.recovery_key_file.is_none();
         let data = folder.path().display().to_string();
         text.push_str(&format!(
-            "\nDeployment  {}\n            in {data}, for a gateway and {} storage nodes\nMode        {DEVELOPMENT}",
+            "\nDeployment  {}\n            in {data}, for a gateway and {} storage nodes\nLedger      genesis {genesis}\n            {}; you govern it\nMode        {DEVELOPMENT}",
             deployment.id,
-            deployment.nodes.len()
+            deployment.nodes.len(),
+            solo::ENGINE,
         ));
         match &args.recovery_key_file {
             Some(file) => text.push_str(&format!(
@@ -95,6 +105,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Outcome {
             data,
             mode: "development",
             nodes: deployment.nodes.len(),
+            genesis,
             recovery_key: shown.then(|| recovery_kit.to_string()),
             recovery_key_file: args
                 .recovery_key_file

@@ -16,6 +16,7 @@ use wire::rest::NodeState;
 
 use self::material::{HashSink, Item};
 use super::Context;
+use super::provision::{self, Standing};
 use super::up::{Stop, announce};
 use crate::address::Remote;
 use crate::args::ProveArgs;
@@ -24,7 +25,9 @@ use crate::find::each_page;
 use crate::identity;
 use crate::output::{line, table};
 use crate::platform::files::{private_dir, replace, write_new};
-use crate::platform::{DEVELOPMENT, DataFolder, Deployment, NODES, Options, Platform, initialise};
+use crate::platform::{
+    DEVELOPMENT, DataFolder, Deployment, Home, NODES, Options, Platform, initialise,
+};
 use crate::progress::Progress;
 use crate::settings::{Origin, Platform as PlatformSettings, Settings, Sourced};
 use crate::store::{PutOptions, Store};
@@ -84,8 +87,14 @@ fn prove_and_serve(context: &Context, args: &ProveArgs, settings: PlatformSettin
         .map_err(|error| {
             Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}"))
         })?;
+    let folder = DataFolder::new(&settings.data.value);
     let options = Options {
-        folder: DataFolder::new(&settings.data.value),
+        // The demonstration keeps everything below its data folder, the software platform's keys too.
+        home: Home {
+            config_dir: folder.path().join("demo"),
+            apart_from: folder.custodians(),
+        },
+        folder,
         settings,
     };
     runtime.block_on(async {
@@ -96,14 +105,16 @@ fn prove_and_serve(context: &Context, args: &ProveArgs, settings: PlatformSettin
             outcome = prove(context, args, &options, &demo, &hosted) => outcome,
             () = stop.wait() => Err(Failure::interrupted()),
         };
-        if outcome.is_ok() && !args.once {
-            serve(context, &options, &demo, &hosted);
+        if let Ok((_, standing)) = &outcome
+            && !args.once
+        {
+            serve(context, &options, &demo, &hosted, standing);
             stop.wait().await;
             context.output.note("stopping ...");
         }
         // Stops every process and waits for that.
         drop(hosted);
-        let report = outcome?;
+        let (report, _) = outcome?;
         if context.output.json {
             context.output.result(&report, String::new);
         } else if args.once {
@@ -270,7 +281,7 @@ async fn prove(
     options: &Options,
     demo: &Demo,
     hosted: &Hosted,
-) -> Outcome<Report> {
+) -> Outcome<(Report, Standing)> {
     let output = &context.output;
     let say = |text: String| {
         if !output.json {
@@ -296,6 +307,8 @@ async fn prove(
         is_new: demo.is_new,
     };
     let store = demo.connect(platform).await?;
+    let operator = demo.identity.clone();
+    let standing = provision::at_start(platform, || Some(Ok(operator))).await?;
     wait_for_nodes(&store).await?;
     report.started_ms = ms(started);
     step(
@@ -424,7 +437,7 @@ async fn prove(
          disk is one disk; one gateway holds the only index; who may read is not yet decided by a ledger.\n\
          Mode: {DEVELOPMENT}."
     ));
-    Ok(report)
+    Ok((report, standing))
 }
 
 fn step(say: &impl Fn(String), name: &str, text: String) {
@@ -499,12 +512,12 @@ fn render(report: &Report) -> String {
     )
 }
 
-fn serve(context: &Context, options: &Options, demo: &Demo, hosted: &Hosted) {
+fn serve(context: &Context, options: &Options, demo: &Demo, hosted: &Hosted, standing: &Standing) {
     line("proof: ok\n");
     // With the demonstration's identity and settings: the user's own are left alone.
     let dir = demo.settings.config_dir.value.display();
     let example = format!("strongroom --config-dir {dir} ls -r sr://proof");
-    announce(context, options, &hosted.platform, &example);
+    announce(context, options, &hosted.platform, standing, &example);
 }
 
 async fn put_items(

@@ -1,16 +1,18 @@
-//! `node` and `gateway`: one role in this process.
+//! `node`, `gateway`, `validator`, `relay`: one role in this process.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{DeploymentId, NodeId};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use tokio::sync::watch;
 
 use super::Context;
 use super::up::Stop;
-use crate::args::{GatewayArgs, LogFormat, NodeArgs, RoleArgs};
+use crate::args::{GatewayArgs, LogFormat, NodeArgs, RelayArgs, RoleArgs, ValidatorArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::platform::{Deployment, gateway_certificates};
+use crate::platform::{Deployment, gateway_certificates, ledger};
 
 /// Runs a storage node until it is told to stop.
 ///
@@ -20,12 +22,7 @@ pub fn node(context: &Context, args: &NodeArgs) -> Outcome {
     prepare(&args.role)?;
     let data = required(args.data.as_deref(), "--data")?;
     let listen = required(args.listen.as_deref(), "--listen")?;
-    let deployment: DeploymentId =
-        required(context.settings.deployment.value.as_deref(), "--deployment")?
-            .parse()
-            .map_err(|error: domain::IdParseError| {
-                Failure::usage(format!("--deployment: {error}"))
-            })?;
+    let deployment = deployment_id(context)?;
     let mut config = node::NodeConfig::new(data, deployment, listen_address(listen)?);
     config.capacity_bytes = args.capacity;
     let runtime = node::runtime().map_err(|error| {
@@ -121,7 +118,7 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
             gateway::GatewayConfig::UPLOAD_TTL_MIN,
             "--upload-lifetime",
         )?,
-        custody: None,
+        custody: custody_config(args)?,
         connections_max: gateway::GatewayConfig::CONNECTIONS_MAX,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -138,7 +135,200 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
     })
 }
 
-/// What both roles do first: tie their life to the supervisor's, and log.
+/// Runs the ledger's validator until it is told to stop.
+///
+/// # Errors
+/// Wrong configuration (status 2), or what the validator says.
+pub fn validator(context: &Context, args: &ValidatorArgs) -> Outcome {
+    prepare(&args.role)?;
+    let data = required(args.data.as_deref(), "--data")?;
+    let listen = listen_address(required(args.listen.as_deref(), "--listen")?)?;
+    let deployment = deployment_id(context)?;
+    let signer = Arc::new(ledger::validator_key(data)?);
+    let clock = transport::Clock::system();
+    let mut config = validator::ValidatorConfig::new(data, deployment, listen, signer, clock);
+    config.metrics_listen = args.metrics_listen;
+    let failed =
+        |error: &dyn std::error::Error| Failure::new(Exit::Failure, "validator", chain(error));
+    small_runtime()?.block_on(async {
+        let mut stop = Stop::new()?;
+        let validator = validator::Validator::start(config)
+            .await
+            .map_err(|error| failed(&error))?;
+        let relay = match &args.relay {
+            None => None,
+            Some(path) => Some(bind_relay(path).await?),
+        };
+        let solo = Arc::new(validator.solo());
+        let (ended, end) = watch::channel(false);
+        let until = |mut end: watch::Receiver<bool>| async move {
+            let _ = end.wait_for(|ended| *ended).await;
+        };
+        let carried = async {
+            if let Some(listener) = relay {
+                relay::serve(listener, solo, relay::Limits::default(), until(end.clone())).await;
+            }
+        };
+        let signalled = async {
+            stop.wait().await;
+            ended.send_replace(true);
+        };
+        tokio::join!(validator.serve(until(end.clone())), carried, signalled);
+        if let Some(path) = &args.relay {
+            // A socket that is left behind is removed by the next start as well.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    })
+}
+
+/// Runs a relay to a validator elsewhere until it is told to stop.
+///
+/// # Errors
+/// Wrong configuration (status 2), or a socket that cannot be made.
+pub fn relay(args: &RelayArgs) -> Outcome {
+    prepare(&args.role)?;
+    let data = required(args.data.as_deref(), "--data")?;
+    let path = required(args.listen.as_deref(), "--listen")?;
+    let genesis = required(args.genesis.as_deref(), "--genesis")?;
+    let genesis = Arc::new(ledger::read_genesis(genesis)?);
+    let validator = required(args.validator.as_deref(), "--validator")?;
+    let address = peer_address(validator).ok_or_else(|| {
+        Failure::usage(format!(
+            "--validator {validator}: neither a Unix socket nor TLS"
+        ))
+        .advise("write unix:PATH or tls:HOST:PORT")
+    })?;
+    let failed = |error: String| Failure::new(Exit::Failure, "relay", error);
+    small_runtime()?.block_on(async {
+        let mut stop = Stop::new()?;
+        let credentials = transport::Credentials::load(
+            gateway_certificates(data),
+            genesis.deployment,
+            transport::Clock::system(),
+        )
+        .map_err(|error| failed(chain(&error)))?;
+        let client = transport::LedgerClient::new(
+            address,
+            genesis,
+            credentials,
+            transport::ClientOptions::default(),
+        )
+        .map_err(|error| failed(chain(&error)))?;
+        let listener = bind_relay(path).await?;
+        let client = Arc::new(client);
+        relay::serve(listener, client, relay::Limits::default(), async move {
+            stop.wait().await;
+        })
+        .await;
+        let _ = std::fs::remove_file(path);
+        Ok(())
+    })
+}
+
+async fn bind_relay(path: &Path) -> Outcome<tokio::net::UnixListener> {
+    transport::unix::bind(path)
+        .await
+        .map_err(|error| Failure::file("listen on", path, &error))
+}
+
+fn peer_address(text: &str) -> Option<transport::NodeAddress> {
+    match text.split_once(':')? {
+        ("unix", path) if !path.is_empty() => {
+            Some(transport::NodeAddress::Unix(PathBuf::from(path)))
+        }
+        ("tls", address) if !address.is_empty() => {
+            Some(transport::NodeAddress::Tls(address.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Two threads: one waits while the other does.
+fn small_runtime() -> Outcome<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, "runtime", format!("cannot start: {error}")))
+}
+
+fn deployment_id(context: &Context) -> Outcome<DeploymentId> {
+    required(context.settings.deployment.value.as_deref(), "--deployment")?
+        .parse()
+        .map_err(|error: domain::IdParseError| Failure::usage(format!("--deployment: {error}")))
+}
+
+/// What the gateway is told of the ledger, custodians and workers.
+fn custody_config(args: &GatewayArgs) -> Outcome<Option<gateway::CustodyConfig>> {
+    let (Some(genesis), Some(validator)) = (&args.genesis, &args.validator) else {
+        return Ok(None);
+    };
+    let mut custodians = args
+        .custodians
+        .iter()
+        .map(|text| custodian_endpoint(text))
+        .collect::<Outcome<Vec<_>>>()?;
+    custodians.sort_by_key(|custodian| custodian.slot);
+    Ok(Some(gateway::CustodyConfig {
+        genesis: Arc::new(ledger::read_genesis(genesis)?),
+        validator: validator.clone(),
+        custodians,
+        workers: args
+            .workers
+            .iter()
+            .map(|text| worker_endpoint(text))
+            .collect::<Outcome<_>>()?,
+    }))
+}
+
+/// `INDEX/PRINCIPAL@ADDRESS`, `INDEXs/...` for a standby.
+fn custodian_endpoint(text: &str) -> Outcome<gateway::CustodianEndpoint> {
+    let wrong = |why: &str| {
+        Failure::usage(format!("--custodian {text}: {why}"))
+            .advise("write INDEX/PRINCIPAL@unix:PATH, INDEXs/... for a standby")
+    };
+    let (slot, rest) = text
+        .split_once('/')
+        .ok_or_else(|| wrong("the share index is missing"))?;
+    let (index, standby) = match slot.strip_suffix('s') {
+        Some(index) => (index, true),
+        None => (slot, false),
+    };
+    let index = index
+        .parse()
+        .map_err(|error: domain::NumberError| wrong(&error.to_string()))?;
+    let (principal, address) = enclave_address(rest).map_err(|why| wrong(&why))?;
+    Ok(gateway::CustodianEndpoint {
+        principal,
+        slot: domain::Slot { index, standby },
+        address,
+    })
+}
+
+/// `PRINCIPAL@ADDRESS`.
+fn worker_endpoint(text: &str) -> Outcome<gateway::WorkerEndpoint> {
+    let (principal, address) = enclave_address(text).map_err(|why| {
+        Failure::usage(format!("--worker {text}: {why}")).advise("write PRINCIPAL@unix:PATH")
+    })?;
+    Ok(gateway::WorkerEndpoint { principal, address })
+}
+
+fn enclave_address(text: &str) -> Result<(domain::Principal, String), String> {
+    let (principal, address) = text.split_once('@').ok_or("the address is missing")?;
+    let principal = principal
+        .parse()
+        .map_err(|error: domain::IdParseError| error.to_string())?;
+    let known = address
+        .strip_prefix("unix:")
+        .or_else(|| address.strip_prefix("tcp:"));
+    if known.is_none_or(str::is_empty) {
+        return Err("neither a Unix socket nor TCP".to_owned());
+    }
+    Ok((principal, address.to_owned()))
+}
+
+/// What every role does first: tie their life to the supervisor's, and log.
 fn prepare(args: &RoleArgs) -> Outcome {
     if let Some(supervisor) = args.supervised_by {
         let failed = |errno: rustix::io::Errno| {
@@ -298,6 +488,38 @@ mod tests {
             "3/xyz@tls:h:1".to_owned(),
         ] {
             assert_eq!(node_endpoint(&bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn enclaves_are_read_with_slot_and_address() {
+        let principal = domain::Principal([7; 32]);
+        let custodian = custodian_endpoint(&format!("3s/{principal}@unix:/a@b.sock")).unwrap();
+        assert_eq!(custodian.principal, principal);
+        assert_eq!(
+            (custodian.slot.index.get(), custodian.slot.standby),
+            (3, true)
+        );
+        assert_eq!(custodian.address, "unix:/a@b.sock");
+        assert_eq!(
+            worker_endpoint(&format!("{principal}@tcp:h:1"))
+                .unwrap()
+                .address,
+            "tcp:h:1"
+        );
+        for bad in [
+            format!("{principal}@unix:/a"),
+            format!("0/{principal}@unix:/a"),
+            format!("1/{principal}"),
+            format!("1/{principal}@tls:h:1"),
+            format!("1/{principal}@unix:"),
+            "1/xyz@unix:/a".to_owned(),
+        ] {
+            assert_eq!(
+                custodian_endpoint(&bad).unwrap_err().exit,
+                Exit::Usage,
+                "{bad}"
+            );
         }
     }
 

@@ -4,8 +4,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
+use super::provision::{self, Standing};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::platform::{DEVELOPMENT, DataFolder, Options, Platform};
+use crate::platform::{DEVELOPMENT, DataFolder, Home, Options, Platform};
 use crate::settings::{Origin, Platform as PlatformSettings};
 
 /// Runs the platform until Ctrl-C or SIGTERM.
@@ -13,8 +14,13 @@ use crate::settings::{Origin, Platform as PlatformSettings};
 /// # Errors
 /// When it cannot be started, or a process is given up.
 pub fn run(context: &Context, settings: PlatformSettings) -> Outcome {
+    let folder = DataFolder::new(&settings.data.value);
     let options = Options {
-        folder: DataFolder::new(&settings.data.value),
+        home: Home {
+            config_dir: context.settings.config_dir.value.clone(),
+            apart_from: folder.path().to_owned(),
+        },
+        folder,
         settings,
     };
     // One thread: it only waits, and children end with the thread that started them.
@@ -43,10 +49,12 @@ pub fn run(context: &Context, settings: PlatformSettings) -> Outcome {
 
 async fn serve(context: &Context, options: &Options, platform: &Platform) -> Outcome {
     platform.ready().await?;
+    let standing = provision::at_start(platform, || provision::without_asking(context)).await?;
     announce(
         context,
         options,
         platform,
+        &standing,
         "strongroom mb sr://my-bucket && strongroom put FILE sr://my-bucket",
     );
     let why = platform.failed().await;
@@ -59,7 +67,13 @@ async fn serve(context: &Context, options: &Options, platform: &Platform) -> Out
 }
 
 /// Says where and how to talk to the platform, with an example of a command.
-pub fn announce(context: &Context, options: &Options, platform: &Platform, example: &str) {
+pub fn announce(
+    context: &Context,
+    options: &Options,
+    platform: &Platform,
+    custody: &Standing,
+    example: &str,
+) {
     let deployment = platform.deployment.id.to_string();
     let data = options.folder.path().display().to_string();
     let nodes = platform.deployment.nodes.len();
@@ -76,6 +90,12 @@ pub fn announce(context: &Context, options: &Options, platform: &Platform, examp
         "nodes": nodes,
         "links": links,
         "mode": "development",
+        "ledger": match custody.state {
+            "off" => "none",
+            _ => solo::ENGINE,
+        },
+        "custody": custody.state,
+        "custody_notes": custody.notes,
     });
     context.output.result(&report, || {
         // An example with a configuration folder of its own finds the endpoint there.
@@ -87,11 +107,19 @@ pub fn announce(context: &Context, options: &Options, platform: &Platform, examp
             String::new()
         };
         let logs = match options.settings.log_to.value {
-            crate::args::LogTo::Files => format!("\n  logs         {data}/gateway/log, {data}/nodes/*/log"),
+            crate::args::LogTo::Files => format!("\n  logs         `log` in each process's folder: {data}/gateway, {data}/nodes/*, ..."),
             crate::args::LogTo::Stderr => String::new(),
         };
+        let ledger = match custody.state {
+            "off" => String::new(),
+            _ => format!("\n  ledger       {}", solo::ENGINE),
+        };
+        let mut keys = format!("\n  custody      {}", custody.summary);
+        for note in &custody.notes {
+            keys.push_str(&format!("\n               {note}"));
+        }
         format!(
-            "Strongroom is ready.\n  endpoint     {}\n  deployment   {deployment}\n  data         {data}\n  processes    1 gateway, {nodes} storage nodes over {links}\n  mode         {DEVELOPMENT}{logs}{set}\nTry: {example}\nCtrl-C stops it.",
+            "Strongroom is ready.\n  endpoint     {}\n  deployment   {deployment}\n  data         {data}\n  processes    1 gateway, {nodes} storage nodes over {links}{ledger}{keys}\n  mode         {DEVELOPMENT}{logs}{set}\nTry: {example}\nCtrl-C stops it.",
             platform.endpoint
         )
     });

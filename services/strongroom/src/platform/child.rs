@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
@@ -48,7 +48,9 @@ pub enum LogSink {
 pub struct Spec {
     /// `gateway`, `node-03`.
     pub name: String,
-    /// Arguments for this executable.
+    /// The program; `None`: this executable.
+    pub program: Option<PathBuf>,
+    /// Its arguments.
     pub args: Vec<OsString>,
     /// Variables it gets besides those of this process that are not Strongroom's.
     pub env: Vec<(&'static str, OsString)>,
@@ -246,7 +248,15 @@ impl Keeper {
     }
 
     fn spawn(&self) -> std::io::Result<Child> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = match &self.spec.program {
+            None => Command::new(std::env::current_exe()?),
+            Some(program) => {
+                let mut command = Command::new(program);
+                // This program's own roles see to it themselves.
+                die_with_supervisor(&mut command);
+                command
+            }
+        };
         command
             .args(&self.spec.args)
             .stdin(Stdio::null())
@@ -333,6 +343,25 @@ impl Keeper {
         } else {
             format!("{} ended: {status}: {said}", self.spec.name)
         }
+    }
+}
+
+/// Has the kernel kill the process when this one ends, however it ends.
+fn die_with_supervisor(command: &mut Command) {
+    let supervisor = std::process::id();
+    let follow = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have died before that call.
+        let parent = getppid().map(Pid::as_raw_nonzero);
+        if parent.and_then(|pid| u32::try_from(pid.get()).ok()) == Some(supervisor) {
+            Ok(())
+        } else {
+            Err(std::io::ErrorKind::NotConnected.into())
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls and nothing else: no memory is allocated, no lock is taken.
+    unsafe {
+        command.pre_exec(follow);
     }
 }
 

@@ -188,7 +188,12 @@ pub fn renew_certificates(
     let ca = pki::open_ca(&folder.ca(), deployment.id).map_err(failed)?;
     let mut renewed = 0;
     let nodes = deployment.nodes.iter().map(|node| folder.node(node.slot));
-    for dir in std::iter::once(folder.gateway()).chain(nodes) {
+    // A deployment of an earlier build has no validator before its next start.
+    let validator = Some(folder.validator()).filter(|dir| DataFolder::identity(dir).exists());
+    for dir in std::iter::once(folder.gateway())
+        .chain(nodes)
+        .chain(validator)
+    {
         let renewal = ca
             .renew_if_due(&DataFolder::identity(&dir), CERTIFICATE_VALIDITY, at)
             .map_err(failed)?;
@@ -217,7 +222,10 @@ fn refuse_existing(folder: &DataFolder) -> Outcome {
     // Without its record a folder with data can still be somebody's only copy.
     let holds_data = (0..NODES)
         .map(|slot| folder.node(slot).join("data"))
-        .chain([folder.gateway().join("metadata.sqlite")])
+        .chain([
+            folder.gateway().join("metadata.sqlite"),
+            folder.validator().join("solo"),
+        ])
         .find(|path| path.exists());
     match holds_data {
         Some(path) => Err(Failure::new(

@@ -1,4 +1,4 @@
-//! Starts the gateway and the nodes of a deployment, and stops them in order.
+//! Starts the processes of a deployment, and stops them in order.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::ledger::Genesis;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -13,10 +14,13 @@ use tokio::time::{sleep, timeout};
 use super::child::{Kept, LogSink, Order, Phase, Spec, State, keep};
 use super::control;
 use super::deployment::{Deployment, renew_certificates};
+use super::enclaves::{self, Enclaves, Programs, Which};
 use super::files::private_dir;
 use super::health::Probe;
+use super::ledger::{self, Home};
 use super::lock::{FolderLock, take};
 use super::processes::{Process, Processes};
+use super::provision::Provisioning;
 use super::{DataFolder, NODES};
 use crate::args::LogTo;
 use crate::clock::now;
@@ -25,6 +29,8 @@ use crate::settings::Platform as PlatformSettings;
 
 /// How long the whole platform may take to be ready.
 pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a start waits for custodians and workers.
+const ENCLAVE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often certificates are looked at; they are renewed with a third of their 30 days left.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(3_600);
 /// Bytes of a Unix socket's path, at most, on Linux (with its end).
@@ -35,8 +41,21 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub struct Options {
     /// Folder of the deployment.
     pub folder: DataFolder,
+    /// What does not lie in it.
+    pub home: Home,
     /// The other settings.
     pub settings: PlatformSettings,
+}
+
+/// What became of custody at the start.
+#[derive(Clone, Debug)]
+pub enum Custody {
+    /// Not wanted (`--no-custody`): no ledger either.
+    Off,
+    /// There is a ledger; custodians and workers cannot run, and why.
+    Missing(String),
+    /// Custodians and workers run.
+    On(Box<Provisioning>),
 }
 
 /// A running platform. Its handles may be used from other threads than the one that runs it.
@@ -46,8 +65,12 @@ pub struct Platform {
     pub deployment: Deployment,
     /// Where REST is served.
     pub endpoint: String,
+    /// The ledger's validator and what holds keys.
+    pub custody: Custody,
     gateway: Kept,
     nodes: Vec<Kept>,
+    validator: Option<Kept>,
+    enclaves: Vec<Kept>,
     inner: Arc<Inner>,
 }
 
@@ -78,20 +101,39 @@ impl Platform {
         let deployment = Deployment::read(&folder.deployment_file())?;
         let lock = take(folder)?;
         private_dir(&folder.run())?;
+        let genesis = match options.settings.no_custody.value {
+            true => None,
+            false => Some(ledger::ensure(folder, &deployment, &options.home)?),
+        };
         renew_certificates(folder, &deployment, now())?;
+        let custody = custody(options, &deployment, genesis.as_ref())?;
         let listen = free_address(options.settings.listen.value)?;
         let endpoint = format!("http://{listen}");
         let specs = node_specs(options, &deployment)?;
-        let gateway = gateway_spec(options, &specs, listen);
+        let gateway = gateway_spec(options, &specs, listen, &custody);
 
         let changed = Arc::new(Notify::new());
+        let validator = match &genesis {
+            None => None,
+            Some(_) => Some(keep(validator_spec(options, &deployment)?, changed.clone())),
+        };
         let nodes: Vec<Kept> = specs
             .into_iter()
             .map(|node| keep(node.spec, changed.clone()))
             .collect();
         let gateway = keep(gateway, changed.clone());
+        let enclaves: Vec<Kept> = enclave_specs(options, &deployment, &custody)?
+            .into_iter()
+            .map(|spec| keep(spec, changed.clone()))
+            .collect();
+        let children: Vec<Kept> = std::iter::once(&gateway)
+            .chain(&nodes)
+            .chain(&validator)
+            .chain(&enclaves)
+            .cloned()
+            .collect();
         let report = {
-            let (folder, gateway, nodes) = (folder.clone(), gateway.clone(), nodes.clone());
+            let (folder, children) = (folder.clone(), children.clone());
             let (endpoint, deployment) = (endpoint.clone(), deployment.id.to_string());
             tokio::spawn(async move {
                 loop {
@@ -99,16 +141,13 @@ impl Platform {
                         supervisor: std::process::id(),
                         endpoint: endpoint.clone(),
                         deployment: deployment.clone(),
-                        children: std::iter::once(&gateway)
-                            .chain(&nodes)
-                            .map(describe)
-                            .collect(),
+                        children: children.iter().map(describe).collect(),
                     };
                     if let Err(error) = processes.write(&folder) {
                         tracing::warn!(%error, "cannot write run/processes.json");
                     }
                     changed.notified().await;
-                    // Fifteen processes start at once: one write for many changes.
+                    // Many processes start at once: one write for many changes.
                     sleep(Duration::from_millis(20)).await;
                 }
             })
@@ -130,7 +169,6 @@ impl Platform {
             let path = folder.run().join("control.sock");
             let listener = control::listen(&path)
                 .map_err(|error| Failure::file("listen on", &path, &error))?;
-            let children = std::iter::once(&gateway).chain(&nodes).cloned().collect();
             tokio::spawn(control::serve(listener, children))
         };
         let inner = Inner {
@@ -141,19 +179,22 @@ impl Platform {
         Ok(Self {
             deployment,
             endpoint,
+            custody,
             gateway,
             nodes,
+            validator,
+            enclaves,
             inner: Arc::new(inner),
         })
     }
 
-    /// Waits until every process is ready.
+    /// Waits until gateway, nodes and validator are ready.
     ///
     /// # Errors
     /// Unavailable, with what the process said last, when one gave up or the platform takes longer than a minute.
     pub async fn ready(&self) -> Outcome {
         let all = async {
-            for kept in self.children() {
+            for kept in self.essential() {
                 let state = kept
                     .wait_for(|state| {
                         matches!(
@@ -175,7 +216,7 @@ impl Platform {
         };
         timeout(READY_PATIENCE, all).await.unwrap_or_else(|_| {
             let late: Vec<&str> = self
-                .children()
+                .essential()
                 .filter(|kept| kept.state().phase != Phase::Ready)
                 .map(|kept| kept.name.as_str())
                 .collect();
@@ -191,10 +232,30 @@ impl Platform {
         })
     }
 
-    /// Returns with the reason once a process is given up.
+    /// Waits a moment for custodians and workers; the names of those that are not ready, with why where it is known. What is stored does
+    /// not depend on them.
+    pub async fn enclaves_not_ready(&self) -> Vec<String> {
+        let all = async {
+            for kept in &self.enclaves {
+                kept.wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_)))
+                    .await;
+            }
+        };
+        let _ = timeout(ENCLAVE_PATIENCE, all).await;
+        self.enclaves
+            .iter()
+            .filter_map(|kept| match kept.state().phase {
+                Phase::Ready => None,
+                Phase::Failed(why) => Some(why),
+                _ => Some(format!("{} is not ready", kept.name)),
+            })
+            .collect()
+    }
+
+    /// Returns with the reason once a process is given up that the platform cannot do without.
     pub async fn failed(&self) -> String {
         loop {
-            for kept in self.children() {
+            for kept in self.essential() {
                 if let Phase::Failed(why) = kept.state().phase {
                     return why;
                 }
@@ -224,10 +285,11 @@ impl Platform {
         }
     }
 
-    /// Stops the gateway, then the nodes.
+    /// Stops the gateway, then custodians and workers, then nodes and validator.
     pub async fn stop(&self) {
-        stop_all(std::slice::from_ref(&self.gateway)).await;
-        stop_all(&self.nodes).await;
+        stop_all([&self.gateway]).await;
+        stop_all(&self.enclaves).await;
+        stop_all(self.nodes.iter().chain(&self.validator)).await;
         Processes::remove(&self.inner.folder);
     }
 
@@ -238,8 +300,14 @@ impl Platform {
         }
     }
 
+    fn essential(&self) -> impl Iterator<Item = &Kept> {
+        std::iter::once(&self.gateway)
+            .chain(&self.nodes)
+            .chain(&self.validator)
+    }
+
     fn children(&self) -> impl Iterator<Item = &Kept> {
-        std::iter::once(&self.gateway).chain(&self.nodes)
+        self.essential().chain(&self.enclaves)
     }
 
     fn select(&self, slots: &[u16]) -> impl Iterator<Item = &Kept> {
@@ -249,8 +317,9 @@ impl Platform {
     }
 }
 
-async fn stop_all(children: &[Kept]) {
-    for kept in children {
+async fn stop_all<'a>(children: impl IntoIterator<Item = &'a Kept>) {
+    let children: Vec<_> = children.into_iter().collect();
+    for kept in &children {
         kept.order(Order::Stop);
     }
     for kept in children {
@@ -301,18 +370,7 @@ fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpe
             (format!("tls:{address}"), Probe::Tcp(address))
         } else {
             let path = folder.node_socket(node.slot);
-            let bytes = path.as_os_str().len();
-            if bytes > SOCKET_PATH_BYTES_MAX {
-                return Err(Failure::usage(format!(
-                    "{} is {bytes} bytes long, a socket's path may have {SOCKET_PATH_BYTES_MAX}",
-                    path.display()
-                ))
-                .advise("choose a shorter folder with --data, or --tls-nodes"));
-            }
-            let Some(text) = path.to_str() else {
-                return Err(Failure::usage(format!("{} is not UTF-8", path.display()))
-                    .advise("choose another folder with --data, or --tls-nodes"));
-            };
+            let text = socket_text(&path)?;
             (format!("unix:{text}"), Probe::Unix(path))
         };
         let mut args = role_args("node", options, &dir);
@@ -329,6 +387,7 @@ fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpe
             address: format!("{}/{}@{listen},zone={}", node.slot, node.id, node.zone),
             spec: Spec {
                 name,
+                program: None,
                 args,
                 env: malloc_env("1"),
                 log: log_sink(options, &dir),
@@ -339,7 +398,141 @@ fn node_specs(options: &Options, deployment: &Deployment) -> Outcome<Vec<NodeSpe
     Ok(specs)
 }
 
-fn gateway_spec(options: &Options, nodes: &[NodeSpec], listen: SocketAddr) -> Spec {
+/// A socket's path as text, short enough for the kernel.
+fn socket_text(path: &Path) -> Outcome<&str> {
+    let bytes = path.as_os_str().len();
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "{} is {bytes} bytes long, a socket's path may have {SOCKET_PATH_BYTES_MAX}",
+            path.display()
+        ))
+        .advise("choose a shorter folder with --data"));
+    }
+    path.to_str().ok_or_else(|| {
+        Failure::usage(format!("{} is not UTF-8", path.display()))
+            .advise("choose another folder with --data")
+    })
+}
+
+/// What there is of custody: the enclaves as they describe themselves, or why there are none.
+fn custody(
+    options: &Options,
+    deployment: &Deployment,
+    genesis: Option<&Arc<Genesis>>,
+) -> Outcome<Custody> {
+    let Some(genesis) = genesis else {
+        return Ok(Custody::Off);
+    };
+    let found = Programs::find().and_then(|programs| {
+        ledger::check_platform(genesis, &options.home)?;
+        Enclaves::describe(&programs, &options.folder, &options.home, &deployment.id)
+    });
+    match found {
+        Err(why) => Ok(Custody::Missing(why)),
+        Ok(enclaves) => Ok(Custody::On(Box::new(Provisioning {
+            ledger: ledger::client(&options.folder, deployment, genesis)?,
+            genesis: genesis.clone(),
+            enclaves,
+        }))),
+    }
+}
+
+fn validator_spec(options: &Options, deployment: &Deployment) -> Outcome<Spec> {
+    let folder = &options.folder;
+    let dir = folder.validator();
+    let (socket, relay) = (folder.validator_socket(), folder.relay_socket());
+    let mut args = role_args("validator", options, &dir);
+    args.extend([
+        "--listen".into(),
+        format!("unix:{}", socket_text(&socket)?).into(),
+        "--relay".into(),
+        socket_text(&relay)?.into(),
+        "--deployment".into(),
+        deployment.id.to_string().into(),
+    ]);
+    Ok(Spec {
+        name: "validator".to_owned(),
+        program: None,
+        args,
+        env: malloc_env("1"),
+        log: log_sink(options, &dir),
+        probe: Probe::Unix(socket),
+    })
+}
+
+/// The processes of custodians and workers.
+fn enclave_specs(
+    options: &Options,
+    deployment: &Deployment,
+    custody: &Custody,
+) -> Outcome<Vec<Spec>> {
+    let Custody::On(provisioning) = custody else {
+        return Ok(Vec::new());
+    };
+    let programs = Programs::find().map_err(Failure::usage)?;
+    let (folder, enclaves) = (&options.folder, &provisioning.enclaves);
+    Which::all()
+        .map(|which| {
+            let dir = which.dir(folder);
+            let socket = which.socket(folder);
+            socket_text(&socket)?;
+            let mut args = enclaves::arguments(which, folder, &options.home, &deployment.id);
+            if let Which::Worker(_) = which {
+                for (other, description, address) in enclaves.addresses(folder) {
+                    let option = match other {
+                        Which::Custodian(_) => "--custodian",
+                        Which::Worker(_) if other != which => "--worker",
+                        Which::Worker(_) => continue,
+                    };
+                    let value = format!("{}={address}", description.principal);
+                    args.extend([option.into(), value.into()]);
+                }
+            }
+            Ok(Spec {
+                name: which.name(),
+                program: Some(programs.of(which).to_owned()),
+                args,
+                env: malloc_env("1"),
+                log: log_sink(options, &dir),
+                probe: Probe::Unix(socket),
+            })
+        })
+        .collect()
+}
+
+/// What the gateway is told of ledger and enclaves.
+fn custody_args(folder: &DataFolder, custody: &Custody) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    if let Custody::Off = custody {
+        return args;
+    }
+    args.extend([
+        "--genesis".into(),
+        folder.genesis_file().into(),
+        "--validator".into(),
+        format!("unix:{}", folder.validator_socket().display()).into(),
+    ]);
+    if let Custody::On(provisioning) = custody {
+        for (which, description, address) in provisioning.enclaves.addresses(folder) {
+            let principal = description.principal;
+            let (option, value) = match which {
+                Which::Custodian(index) => {
+                    ("--custodian", format!("{index}/{principal}@{address}"))
+                }
+                Which::Worker(_) => ("--worker", format!("{principal}@{address}")),
+            };
+            args.extend([option.into(), value.into()]);
+        }
+    }
+    args
+}
+
+fn gateway_spec(
+    options: &Options,
+    nodes: &[NodeSpec],
+    listen: SocketAddr,
+    custody: &Custody,
+) -> Spec {
     let (folder, settings) = (&options.folder, &options.settings);
     let dir = folder.gateway();
     let mut args = role_args("gateway", options, &dir);
@@ -352,6 +545,7 @@ fn gateway_spec(options: &Options, nodes: &[NodeSpec], listen: SocketAddr) -> Sp
     for node in nodes {
         args.extend(["--node".into(), OsString::from(&node.address)]);
     }
+    args.extend(custody_args(folder, custody));
     if let Some(budget) = settings.memory_budget.value {
         args.extend(["--memory-budget".into(), budget.to_string().into()]);
     }
@@ -374,6 +568,7 @@ fn gateway_spec(options: &Options, nodes: &[NodeSpec], listen: SocketAddr) -> Sp
     }
     Spec {
         name: "gateway".to_owned(),
+        program: None,
         args,
         env,
         log: log_sink(options, &dir),
