@@ -16,6 +16,7 @@ pub mod client;
 mod convert;
 pub mod limits;
 mod policy;
+mod port;
 pub mod server;
 pub mod view;
 

@@ -143,6 +143,7 @@ pub struct Judge {
 pub struct Permit {
     request: DecryptRequest,
     hash: RequestHash,
+    share: ShareName,
     record: CustodianRecord,
     ciphertexts: Vec<VerifiedCiphertext>,
 }
@@ -309,6 +310,7 @@ impl Judge {
         Ok(Permit {
             request: (*request).clone(),
             hash,
+            share: ShareName::from(&version.statement),
             record,
             ciphertexts,
         })
@@ -524,6 +526,12 @@ impl Permit {
     #[must_use]
     pub fn hash(&self) -> &RequestHash {
         &self.hash
+    }
+
+    /// The share that answers: the ledger has shown it to be of the active version.
+    #[must_use]
+    pub fn share(&self) -> &ShareName {
+        &self.share
     }
 
     /// Computes the answer.

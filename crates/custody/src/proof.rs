@@ -6,6 +6,7 @@ use ledger::records::{
     Committee, CommitteeEntry, GovernanceEntry, GrantEntry, KeyCreation, KeyGrant, KeyStatus,
     Operations, VersionEntry, VersionStatement, grant,
 };
+use ledger::verified::{check_creation, decode_entry};
 use ledger::{Certificate, Genesis, Header, HeaderError, Record, StateKey, StateProof};
 use sealed::signed::Signed;
 use threshold::CommitmentList;
@@ -243,21 +244,8 @@ impl VerifiedCreation {
     /// # Errors
     /// [`Reason::Proof`], also for a scheme that is not known here.
     pub fn read(deployment: &DeploymentId, key: &KeyId, bytes: &[u8]) -> Result<Self, Denial> {
-        let signed = Signed::<KeyCreation>::decode(bytes)
+        let signed = check_creation(deployment, key, bytes)
             .map_err(|error| Denial::new(Reason::Proof, error))?;
-        if signed.key_id(deployment) != *key {
-            return Err(Denial::new(Reason::Proof, "the creation of another key"));
-        }
-        signed
-            .verify_signature(deployment)
-            .map_err(|_| Denial::new(Reason::Proof, "the creation is not its owner's"))?;
-        if signed.scheme != crypto::kem::SCHEME {
-            let scheme = signed.scheme;
-            return Err(Denial::new(
-                Reason::Proof,
-                format_args!("encryption scheme {scheme} is not known here"),
-            ));
-        }
         Ok(Self {
             key: *key,
             creation: (*signed).clone(),
@@ -276,10 +264,8 @@ impl VerifiedVersion {
         version: KeyVersion,
         bytes: &[u8],
     ) -> Result<Self, Denial> {
-        let entry =
-            VersionEntry::decode(bytes).map_err(|error| Denial::new(Reason::Proof, error))?;
-        let statement = VersionStatement::decode(&entry.statement)
-            .map_err(|error| Denial::new(Reason::Proof, error))?;
+        let (entry, statement) =
+            decode_entry(bytes).map_err(|error| Denial::new(Reason::Proof, error))?;
         if (statement.key, statement.version) != (creation.key, version) {
             return Err(Reason::VersionMismatch.into());
         }

@@ -1,0 +1,99 @@
+//! Messages as `custody` takes them, and its answers as messages.
+
+use bytes::Bytes;
+use custody::{CiphertextBytes, Denial, LedgerProof, ProvedValue, Reason, Release, ShareName};
+use domain::{KeyId, KeyVersion, Principal};
+use enclave_client::Refusal;
+use enclave_wire::{secrets, v1};
+use ledger::records::Acknowledgement;
+
+use crate::ceremonies::Step;
+
+pub(crate) fn refusal(denial: &Denial) -> Refusal {
+    Refusal::new(
+        denial.reason.code(),
+        denial.to_string(),
+        denial.reason.retry(),
+    )
+}
+
+pub(crate) fn proof(proof: Option<&v1::LedgerProof>) -> Result<LedgerProof<'_>, Denial> {
+    let proof = proof.ok_or_else(|| Denial::new(Reason::Proof, "none is shown"))?;
+    // More than that is refused where it is opened; not even looked at here.
+    let values = proof.values.iter().take(custody::proof::VALUES_MAX + 1);
+    Ok(LedgerProof {
+        header: &proof.header,
+        certificate: &proof.certificate,
+        values: values
+            .map(|one| ProvedValue {
+                key: &one.key,
+                value: one.value.as_deref(),
+                proof: &one.proof,
+            })
+            .collect(),
+    })
+}
+
+pub(crate) fn ciphertexts(ciphertexts: &[v1::Ciphertext]) -> Vec<CiphertextBytes<'_>> {
+    ciphertexts
+        .iter()
+        .take(custody::request::CIPHERTEXTS_MAX + 1)
+        .map(|one| CiphertextBytes {
+            dh: &one.dh,
+            pq_hash: &one.pq_hash,
+            context: &one.context,
+        })
+        .collect()
+}
+
+pub(crate) fn release(release: Release, me: &Principal) -> v1::Release {
+    v1::Release {
+        sealed_partials: release.partials.sealed.into(),
+        pq_share: secrets::put(&release.pq_share),
+        signature: Some(v1::CustodianSignature {
+            index: release.index.get().into(),
+            principal: Bytes::copy_from_slice(me.as_bytes()),
+            signature: Bytes::copy_from_slice(&release.partials.signature.0),
+        }),
+    }
+}
+
+pub(crate) fn name(key: &[u8], version: u32, fencing: u64) -> Result<ShareName, Denial> {
+    let malformed = || Denial::new(Reason::Malformed, "key or version");
+    Ok(ShareName {
+        key: KeyId(key.try_into().map_err(|_| malformed())?),
+        version: KeyVersion::new(version).map_err(|_| malformed())?,
+        fencing,
+    })
+}
+
+pub(crate) fn step(step: Step) -> v1::CeremonyStep {
+    v1::CeremonyStep {
+        messages: step
+            .messages
+            .into_iter()
+            .map(|(to, message)| v1::CeremonyMessage {
+                to: to.into(),
+                message: message.into(),
+            })
+            .collect(),
+        finished: step.finished.map(|(attempt, public)| v1::DhKey {
+            attempt: attempt.into(),
+            group: Bytes::copy_from_slice(public.group().as_bytes()),
+            shares: public
+                .shares()
+                .iter()
+                .map(|share| Bytes::copy_from_slice(share.as_bytes()))
+                .collect(),
+        }),
+        failed: step.failed.map(|denial| refusal(&denial).into()),
+    }
+}
+
+pub(crate) fn acknowledgement(acknowledgement: &Acknowledgement) -> v1::Acknowledgement {
+    v1::Acknowledgement {
+        index: acknowledgement.slot.index.get().into(),
+        standby: acknowledgement.slot.standby,
+        signature: Bytes::copy_from_slice(&acknowledgement.signature.0),
+    }
+}

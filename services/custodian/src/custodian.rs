@@ -1,0 +1,542 @@
+//! What a custodian answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attestation::Role;
+use bytes::Bytes;
+use crypto::{Identity, Secret};
+use custody::judge::expect_worker;
+use custody::proof::{read_header, refused_header};
+use custody::request::{AHEAD_MS_MAX, LIFETIME_MS_MAX};
+use custody::version::{Fate, Part, check_show, fate};
+use custody::{
+    Ask, AuditedOperation, Decision, Denial, Facts, Judge, LedgerName, Reason, RequestHash,
+    ShareName,
+};
+use domain::{DeploymentId, Height, PlatformType, Principal};
+use enclave_client::{Answering, Asker, Refusal};
+use enclave_wire::v1::{self, answer::Outcome, question};
+use enclave_wire::{CEREMONY_BYTES_MAX, CEREMONY_MESSAGES_MAX, secrets};
+use ledger::records::{KeyStatus, VersionEntry, VersionStatement};
+use ledger::{Record as _, StateKey};
+use rand_core::CryptoRng;
+use relay::View;
+use tokio::sync::Semaphore;
+
+use crate::audit_log::{AuditLog, Decided};
+use crate::ceremonies::{Ceremonies, KeepOutcome, TICK};
+use crate::config::Bounds;
+use crate::convert;
+use crate::counters::Counters;
+use crate::store::{Store, StoreError};
+use crate::versions::Versions;
+
+/// How often open attempts are compared with the ledger, and how many at a time.
+const SETTLE_EVERY: Duration = Duration::from_secs(30);
+const SETTLE_MAX: usize = 16;
+/// Requests that are looked up in the audit log at the start, at most.
+const REMEMBERED_MAX: usize = custody::replay::REMEMBERED_MAX;
+
+/// What it is, for whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// What protects it.
+    pub platform: PlatformType,
+    /// Which code it runs.
+    pub measurement: Vec<u8>,
+}
+
+/// A custodian.
+pub struct Custodian {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: LedgerName,
+    me: Identity,
+    principal: Principal,
+    about: About,
+    view: View,
+    judge: Judge,
+    versions: Versions,
+    ceremonies: Ceremonies,
+    audit: AuditLog,
+    counters: Counters,
+    computing: Semaphore,
+}
+
+/// The system's randomness; the process ends when there is none.
+pub(crate) fn rng() -> impl CryptoRng {
+    getrandom::rand_core::UnwrapErr(getrandom::SysRng)
+}
+
+impl Custodian {
+    /// Continues from what the store holds. Blocks while the disk works.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when memory cannot be locked.
+    pub fn new(
+        store: Arc<Store>,
+        me: Identity,
+        view: View,
+        about: About,
+        bounds: Bounds,
+    ) -> Result<Self, CustodianError> {
+        let name = LedgerName::from(view.genesis().as_ref());
+        let found = store.load()?;
+        let audit = AuditLog::open(
+            store.clone(),
+            name.deployment,
+            found.audit,
+            bounds.audit_records_max,
+            bounds.denials_per_second,
+        )?;
+        let judge = Judge::new(name, me.principal());
+        audit.recent(
+            LIFETIME_MS_MAX + AHEAD_MS_MAX,
+            REMEMBERED_MAX,
+            |request, principal, time| judge.remember(RequestHash(request.0), principal, time),
+        )?;
+        tracing::info!(
+            principal = %me.principal(), shares = found.shares, open = found.open.len(),
+            audit = audit.head().sequence, "the sealed store is open"
+        );
+        let versions = Versions::new(
+            store,
+            name.deployment,
+            about.platform,
+            found.open,
+            bounds.pending_max,
+            crate::versions::pool(bounds.hot_shares)?,
+        );
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name,
+                principal: me.principal(),
+                me,
+                about,
+                view,
+                judge,
+                versions,
+                ceremonies: Ceremonies::new(bounds.ceremonies_max),
+                audit,
+                counters: Counters::default(),
+                computing: Semaphore::new(bounds.computing_max.max(1)),
+            }),
+        })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        self.inner.principal
+    }
+
+    /// Ticks of key generations, and the end of attempts that the ledger has decided, for as long as it is polled.
+    pub async fn keep_up(&self) {
+        let ticks = async {
+            let mut interval = tokio::time::interval(TICK);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                interval.tick().await;
+                if self.inner.ceremonies.is_empty() {
+                    continue;
+                }
+                let inner = self.inner.clone();
+                let ticked = tokio::task::spawn_blocking(move || {
+                    let now = inner.view.time();
+                    inner
+                        .ceremonies
+                        .tick(now, &inner.me, &inner.versions, &mut rng());
+                });
+                if ticked.await.is_err() {
+                    tracing::error!("a tick of key generations panicked");
+                }
+            }
+        };
+        let settling = async {
+            let mut after = None;
+            loop {
+                tokio::time::sleep(SETTLE_EVERY).await;
+                after = self.settle_some(after).await;
+            }
+        };
+        tokio::join!(ticks, settling);
+    }
+
+    /// Compares some open attempts with the ledger, after `after`; returns where to go on.
+    pub async fn settle_some(&self, after: Option<ShareName>) -> Option<ShareName> {
+        let names = self.inner.versions.open_after(after, SETTLE_MAX);
+        for name in &names {
+            match self.inner.read_fate(name).await {
+                Ok(fate) => {
+                    let (inner, name) = (self.inner.clone(), *name);
+                    let settle = move || inner.versions.settle(&name, fate);
+                    let settled = tokio::task::spawn_blocking(settle).await;
+                    if let Ok(Err(denial)) = settled {
+                        tracing::warn!(%denial, "an attempt was not ended");
+                    }
+                    if fate == Fate::Lost {
+                        self.inner.ceremonies.forget(&name);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "an attempt's fate was not learned");
+                    return Some(*name);
+                }
+            }
+        }
+        (names.len() == SETTLE_MAX)
+            .then(|| names.last().copied())
+            .flatten()
+    }
+}
+
+/// Why a custodian does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CustodianError {
+    /// The sealed store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No locked memory.
+    #[error(transparent)]
+    Lock(#[from] enclave::LockError),
+}
+
+impl KeepOutcome for Versions {
+    fn keep(&self, name: &ShareName, outcome: &threshold::dkg::Outcome) -> Result<(), Denial> {
+        self.keep(name, outcome)
+    }
+}
+
+impl Inner {
+    async fn read_fate(&self, name: &ShareName) -> Result<Fate, relay::ViewError> {
+        let keys = [
+            StateKey::KeyStatus(name.key),
+            StateKey::KeyVersion(name.key, name.version),
+        ];
+        let proved = self.view.read(&keys, Height(0)).await?;
+        let value = |at: usize| proved.values.get(at).and_then(Option::as_deref);
+        let status = value(0).and_then(|bytes| KeyStatus::decode(bytes).ok());
+        let entry = value(1).map(VersionEntry::decode);
+        Ok(match (status, entry) {
+            (Some(status), None) => fate(&status, None, name),
+            (Some(status), Some(Ok(entry))) => fate(&status, Some(&entry), name),
+            _ => Fate::Open,
+        })
+    }
+
+    fn deployment(&self) -> &DeploymentId {
+        &self.name.deployment
+    }
+
+    fn decided(&self, facts: Facts, decision: Decision) -> Decided {
+        Decided {
+            facts,
+            decision,
+            time: self.view.time(),
+            height: self.height(),
+        }
+    }
+
+    fn height(&self) -> Height {
+        self.view.newest().map_or(Height(0), |header| header.height)
+    }
+
+    /// Writes a refusal down and passes it on.
+    fn deny(&self, facts: Facts, denial: Denial) -> Denial {
+        self.counters.add("denied", 1);
+        self.counters.add(denial.reason.code(), 1);
+        self.audit
+            .deny(self.decided(facts, Decision::Deny(denial.reason)));
+        denial
+    }
+
+    /// Writes down that something is allowed; if that fails, nothing is.
+    async fn allow(&self, facts: Facts) -> Result<(), Denial> {
+        let decided = self.decided(facts, Decision::Allow);
+        if let Err(denial) = self.audit.allow(decided).await {
+            self.counters.add("denied", 1);
+            self.counters.add(denial.reason.code(), 1);
+            return Err(denial);
+        }
+        self.counters.add("allowed", 1);
+        Ok(())
+    }
+
+    fn describe(&self) -> v1::Description {
+        let newest = self.view.newest();
+        let mut counters = self.counters.all();
+        counters.insert("audit-suppressed".to_owned(), self.audit.suppressed());
+        counters.insert("audit-records".to_owned(), self.audit.head().sequence);
+        v1::Description {
+            principal: Bytes::copy_from_slice(self.principal.as_bytes()),
+            role: Role::Custodian.name().to_owned(),
+            platform: self.about.platform.name().to_owned(),
+            measurement: self.about.measurement.clone().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            height: newest.as_ref().map_or(0, |header| header.height.0),
+            time_ms: newest.map_or(0, |header| header.time.0),
+            fresh: self.view.is_fresh(),
+            counters,
+        }
+    }
+
+    async fn decrypt(
+        self: &Arc<Self>,
+        role: Role,
+        decrypt: v1::Decrypt,
+    ) -> Result<Outcome, Denial> {
+        let inner = self.clone();
+        let verdict = self
+            .compute(move || {
+                let proof = convert::proof(decrypt.proof.as_ref()).unwrap_or_default();
+                let ciphertexts = convert::ciphertexts(&decrypt.ciphertexts);
+                let ask = Ask {
+                    peer: role,
+                    request: &decrypt.request,
+                    ciphertexts: &ciphertexts,
+                    proof: &proof,
+                };
+                let verdict = inner
+                    .judge
+                    .decrypt(&inner.view, &inner.versions, &ask, &mut rng());
+                let count = u64::from(verdict.facts.count);
+                let outcome = verdict.outcome.and_then(|permit| {
+                    let released = permit.release(&inner.me, &mut rng())?;
+                    // What the proof has shown of this attempt is remembered at leisure: the answer does not depend on it.
+                    if let Err(denial) = inner.versions.seen_active(permit.share()) {
+                        tracing::warn!(%denial, "an attempt was not ended");
+                    }
+                    Ok((released, count))
+                });
+                (verdict.facts, outcome)
+            })
+            .await;
+        let (facts, outcome) = verdict?;
+        match outcome {
+            Ok((released, count)) => {
+                self.allow(facts).await?;
+                self.counters.add("ciphertexts", count);
+                let release = convert::release(released, &self.principal);
+                Ok(Outcome::Release(release))
+            }
+            Err(denial) => Err(self.deny(facts, denial)),
+        }
+    }
+
+    async fn ceremony(
+        self: &Arc<Self>,
+        role: Role,
+        ceremony: v1::Ceremony,
+    ) -> Result<Outcome, Denial> {
+        expect_worker(role)?;
+        let bytes: usize = ceremony.messages.iter().map(Bytes::len).sum();
+        if ceremony.messages.len() > CEREMONY_MESSAGES_MAX || bytes > CEREMONY_BYTES_MAX {
+            return Err(Denial::new(Reason::Malformed, "too many messages"));
+        }
+        let name = convert::name(&ceremony.key, ceremony.version, ceremony.fencing)?;
+        let inner = self.clone();
+        let step = self
+            .compute(move || {
+                let inner = inner.as_ref();
+                if !inner.ceremonies.has(&name) {
+                    let proof = convert::proof(ceremony.proof.as_ref())?;
+                    let shown = inner.judge.open(&inner.view, &proof)?;
+                    let creation = inner.judge.creation(&shown, &name.key)?;
+                    let part = Part::find(
+                        inner.deployment(),
+                        &inner.principal,
+                        &shown,
+                        &creation,
+                        &name,
+                    )?;
+                    inner.versions.may_begin(&name)?;
+                    inner
+                        .ceremonies
+                        .begin(name, part, &inner.me, &inner.versions, &mut rng())?;
+                    inner.counters.add("ceremonies", 1);
+                }
+                let messages = ceremony.messages.iter().map(Bytes::as_ref);
+                inner
+                    .ceremonies
+                    .step(&name, messages, &inner.me, &inner.versions, &mut rng())
+                    .ok_or_else(|| Denial::from(Reason::Busy))
+            })
+            .await??;
+        Ok(Outcome::Ceremony(convert::step(step)))
+    }
+
+    async fn hold_share(
+        self: &Arc<Self>,
+        role: Role,
+        mut hold: v1::HoldShare,
+    ) -> Result<Outcome, Denial> {
+        let mut facts = Facts::of(AuditedOperation::HoldShare);
+        let share: Option<Secret<{ threshold::pq::PQ_SHARE_BYTES }>> =
+            secrets::take(&mut hold.pq_share);
+        let checked = expect_worker(role).and_then(|()| {
+            let statement = read_statement(&hold.statement, &mut facts)?;
+            let malformed = |what: &str| Denial::new(Reason::Malformed, what);
+            let share = share.ok_or_else(|| malformed("a share's length"))?;
+            let attempt = u8::try_from(hold.attempt).map_err(|_| malformed("an attempt"))?;
+            Ok((statement, share, attempt))
+        });
+        let held = match checked {
+            Ok((statement, share, attempt)) => {
+                let inner = self.clone();
+                self.compute(move || {
+                    let inner = inner.as_ref();
+                    let held = inner.versions.hold(
+                        &inner.me,
+                        &statement,
+                        &hold.statement,
+                        &hold.commitments,
+                        attempt,
+                        &share,
+                    )?;
+                    Ok(held)
+                })
+                .await?
+            }
+            Err(denial) => Err(denial),
+        };
+        match held {
+            Ok(held) => {
+                self.allow(facts).await?;
+                Ok(Outcome::Held(v1::Held {
+                    acknowledgement: Some(convert::acknowledgement(&held)),
+                }))
+            }
+            Err(denial) => Err(self.deny(facts, denial)),
+        }
+    }
+
+    async fn show_share(
+        self: &Arc<Self>,
+        role: Role,
+        show: v1::ShowShare,
+    ) -> Result<Outcome, Denial> {
+        let mut facts = Facts::of(AuditedOperation::ShowShare);
+        let statement =
+            expect_worker(role).and_then(|()| read_statement(&show.statement, &mut facts));
+        let shown = match statement {
+            Ok(statement) => {
+                let inner = self.clone();
+                self.compute(move || {
+                    let name = ShareName::from(&statement);
+                    let proof = convert::proof(show.proof.as_ref())?;
+                    let shown = inner.judge.open(&inner.view, &proof)?;
+                    check_show(&shown, &name)?;
+                    let record = inner.versions.pending_share(&name, &show.statement)?;
+                    Ok(record.pq().to_secret())
+                })
+                .await?
+            }
+            Err(denial) => Err(denial),
+        };
+        match shown {
+            Ok(share) => {
+                self.allow(facts).await?;
+                Ok(Outcome::Shown(v1::Shown {
+                    pq_share: secrets::put(&share),
+                }))
+            }
+            Err(denial) => Err(self.deny(facts, denial)),
+        }
+    }
+
+    fn confirm(&self, confirm: &v1::Confirm) -> Result<Outcome, Denial> {
+        let (header, certificate) = read_header(&confirm.header, &confirm.certificate)?;
+        let height = self
+            .view
+            .confirm(&header, &certificate)
+            .map_err(refused_header)?;
+        Ok(Outcome::Confirmed(v1::Confirmed { height: height.0 }))
+    }
+
+    async fn audit(self: &Arc<Self>, audit: v1::Audit) -> Result<Outcome, Denial> {
+        let inner = self.clone();
+        let (facts, page) = self
+            .compute(move || {
+                let proof = convert::proof(audit.proof.as_ref()).unwrap_or_default();
+                let verdict = inner.judge.audit(&inner.view, &audit.request, &proof);
+                let page = verdict
+                    .outcome
+                    .and_then(|permit| Ok((inner.audit.page(&permit)?, permit.hash)));
+                (verdict.facts, page)
+            })
+            .await?;
+        let ((entries, head), request) = match page {
+            Ok(page) => page,
+            Err(denial) => return Err(self.deny(facts, denial)),
+        };
+        self.allow(facts).await?;
+        let signature = head.sign(&self.me, self.deployment(), &self.name.genesis, &request);
+        Ok(Outcome::Audit(v1::AuditPage {
+            entries: entries
+                .into_iter()
+                .map(|entry| v1::AuditEntry {
+                    sequence: entry.sequence,
+                    hash: Bytes::copy_from_slice(entry.hash.as_bytes()),
+                    record: entry.record.map(Bytes::from),
+                })
+                .collect(),
+            head: head.sequence,
+            head_hash: Bytes::copy_from_slice(head.hash.as_bytes()),
+            principal: Bytes::copy_from_slice(self.principal.as_bytes()),
+            signature: Bytes::copy_from_slice(&signature.0),
+        }))
+    }
+
+    /// Runs what computes or waits for the disk on a thread of its own, a bounded number at a time.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Denial> {
+        let broken = || Denial::new(Reason::Busy, "the computation was given up");
+        let _place = self.computing.acquire().await.map_err(|_| broken())?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| {
+            tracing::error!("a computation panicked");
+            broken()
+        })
+    }
+}
+
+fn read_statement(bytes: &[u8], facts: &mut Facts) -> Result<VersionStatement, Denial> {
+    let statement =
+        VersionStatement::decode(bytes).map_err(|error| Denial::new(Reason::Malformed, error))?;
+    facts.key = Some(statement.key);
+    facts.version = Some(statement.version);
+    facts.count = 1;
+    Ok(statement)
+}
+
+impl Answering for Custodian {
+    async fn answer(&self, asker: &Asker, ask: question::Ask) -> Result<Outcome, Refusal> {
+        use question::Ask;
+        let inner = &self.inner;
+        let role = asker.role;
+        let answer = match ask {
+            Ask::Describe(v1::Describe {}) => Ok(Outcome::Description(inner.describe())),
+            Ask::Decrypt(decrypt) => inner.decrypt(role, decrypt).await,
+            Ask::Ceremony(ceremony) => inner.ceremony(role, ceremony).await,
+            Ask::HoldShare(hold) => inner.hold_share(role, hold).await,
+            Ask::ShowShare(show) => inner.show_share(role, show).await,
+            Ask::Confirm(confirm) => inner.confirm(&confirm),
+            Ask::Audit(audit) => inner.audit(audit).await,
+            Ask::DealVersion(_) | Ask::Activate(_) => Err(Denial::new(
+                Reason::PeerRole,
+                "a custodian is asked what a worker does",
+            )),
+        };
+        answer.map_err(|denial| convert::refusal(&denial))
+    }
+}
+
+impl std::fmt::Debug for Custodian {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Custodian({})", self.inner.principal)
+    }
+}
