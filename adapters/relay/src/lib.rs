@@ -16,7 +16,6 @@ pub mod client;
 mod convert;
 pub mod limits;
 mod policy;
-mod port;
 pub mod server;
 pub mod view;
 
