@@ -42,6 +42,7 @@ pub use download::Downloaded;
 pub use error::{Error, ErrorKind, Result};
 pub use get::{ByteRange, GetOptions, ObjectHead, VerifyReport};
 pub use put::{Condition, PutOptions, Stored};
+pub use state::endpoint_pin as pinned_deployment;
 
 /// Told how many more bytes of plaintext are done (stored and acknowledged, or checked and delivered).
 pub type Progress = std::sync::Arc<dyn Fn(u64) + Send + Sync>;

@@ -63,7 +63,10 @@ impl State {
 }
 
 /// The deployment that was found at this endpoint at first use.
-pub(crate) fn endpoint_pin(state_dir: &Path, endpoint: &str) -> Result<Option<DeploymentId>> {
+///
+/// # Errors
+/// [`Error::State`] when the pin cannot be read.
+pub fn endpoint_pin(state_dir: &Path, endpoint: &str) -> Result<Option<DeploymentId>> {
     let path = endpoint_path(state_dir, endpoint);
     match read(&path)? {
         None => Ok(None),

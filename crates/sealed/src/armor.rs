@@ -20,6 +20,8 @@ pub enum ArmorKind {
     Envelope,
     /// A named key's public keys (`ledger::ExportedKey`).
     PublicKey,
+    /// A principal's [`crypto::identity::ReceiverKey`].
+    ReceiverKey,
 }
 
 impl ArmorKind {
@@ -27,6 +29,7 @@ impl ArmorKind {
         match self {
             Self::Envelope => "ENVELOPE",
             Self::PublicKey => "PUBLIC KEY",
+            Self::ReceiverKey => "RECEIVER KEY",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 
 mod data;
+mod keys;
 mod ledger;
 mod platform;
 
@@ -10,6 +11,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 pub use data::*;
+pub use keys::*;
 pub use ledger::*;
 pub use platform::*;
 
@@ -173,6 +175,15 @@ pub enum Command {
     Mb(MbArgs),
     /// Remove an empty bucket
     Rb(RbArgs),
+
+    /// Make, show, grant and rotate named keys, which nobody holds
+    Key(KeyArgs),
+    /// Encrypt files or a stream to named keys, people or a passphrase
+    Encrypt(EncryptArgs),
+    /// Open what `encrypt` made
+    Decrypt(DecryptArgs),
+    /// Read and check what custodians wrote down
+    Audit(AuditArgs),
 
     /// Show, export or import the identity
     Identity(IdentityArgs),

@@ -2,12 +2,16 @@
 
 pub mod admin;
 pub mod attest;
+pub mod audit;
 pub mod bench;
 pub mod change;
+pub mod decrypt;
+pub mod encrypt;
 pub mod get;
 pub mod identity;
 pub mod info;
 pub mod init;
+pub mod key;
 pub mod ledger;
 pub mod list;
 pub mod prove;

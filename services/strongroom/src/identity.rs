@@ -3,11 +3,13 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use crypto::Identity;
+use crypto::identity::ReceiverKey;
 use crypto::identity_file::{self, IdentityFileError};
 use crypto::seed_text::{self, SeedKind};
-use domain::Principal;
+use crypto::{Identity, Signature};
+use domain::{DeploymentId, Principal};
 use rand_core::UnwrapErr;
+use sealed::armor::{self, ArmorKind};
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure, Outcome};
@@ -87,6 +89,69 @@ pub fn from_kit(text: &str) -> Outcome<Identity> {
             Failure::usage(format!("this is not a recovery kit: {error}"))
                 .advise("give the file that `strongroom identity export` wrote")
         })
+}
+
+/// The deployment of this configuration without asking anybody: the one that was named, the one that answered at this endpoint
+/// before, or the only one whose genesis is pinned.
+///
+/// # Errors
+/// A usage failure when there is none, or more than one.
+pub fn deployment(settings: &Settings) -> Outcome<DeploymentId> {
+    if let Some(text) = &settings.deployment.value {
+        return text.parse().map_err(|error: domain::IdParseError| {
+            Failure::usage(format!("--deployment {text}: {error}"))
+        });
+    }
+    let endpoint = &settings.endpoint.value;
+    let known = client::pinned_deployment(&settings.state_dir(), endpoint);
+    if let Some(known) = known.map_err(crate::store::explain)? {
+        return Ok(known);
+    }
+    let mut pinned: Vec<DeploymentId> = std::fs::read_dir(settings.genesis_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_suffix(".cbor")?.parse().ok()
+        })
+        .collect();
+    match (pinned.pop(), pinned.is_empty()) {
+        (Some(only), true) => Ok(only),
+        _ => Err(Failure::usage(
+            "it is not clear which deployment this is for: none has answered here yet",
+        )
+        .advise("name it with --deployment ID")),
+    }
+}
+
+/// A receiver key as a file: armor of principal (32), signature (64), X-Wing key.
+pub fn receiver_text(key: &ReceiverKey) -> String {
+    let bytes = [
+        key.principal().as_bytes().as_slice(),
+        &key.signature().0,
+        &key.public().to_bytes(),
+    ]
+    .concat();
+    armor::encode(ArmorKind::ReceiverKey, &bytes)
+}
+
+/// A receiver key from its file, its signature checked.
+///
+/// # Errors
+/// A sentence when it is none, or of another deployment.
+pub fn receiver_from(text: &[u8], deployment: &DeploymentId) -> Result<ReceiverKey, String> {
+    let bytes = armor::decode(ArmorKind::ReceiverKey, text).map_err(|error| error.to_string())?;
+    let short = || "the receiver key is cut off".to_owned();
+    let (principal, rest) = bytes.split_first_chunk::<32>().ok_or_else(short)?;
+    let (signature, public) = rest.split_first_chunk::<64>().ok_or_else(short)?;
+    ReceiverKey::from_parts(
+        deployment,
+        Principal(*principal),
+        public,
+        Signature(*signature),
+    )
+    .map_err(|error| format!("{error} in deployment {deployment}"))
 }
 
 fn read(path: &Path) -> Outcome<Vec<u8>> {

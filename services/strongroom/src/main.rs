@@ -9,6 +9,7 @@ mod allocator;
 mod args;
 mod clock;
 mod commands;
+mod envelopes;
 mod failure;
 mod files;
 mod find;
@@ -94,6 +95,10 @@ fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
         Command::Verify(args) => commands::admin::verify(&context, &args),
         Command::Mb(args) => commands::change::mb(&context, &args),
         Command::Rb(args) => commands::change::rb(&context, &args),
+        Command::Key(args) => commands::key::run(&context, &args),
+        Command::Encrypt(args) => commands::encrypt::run(&context, &args),
+        Command::Decrypt(args) => commands::decrypt::run(&context, &args),
+        Command::Audit(args) => commands::audit::run(&context, &args),
         Command::Identity(args) => commands::identity::run(&context, &args),
         Command::Token(args) => commands::admin::token(&context, &args),
         Command::Admin(args) => commands::admin::run(&context, &args),

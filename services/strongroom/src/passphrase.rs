@@ -60,6 +60,23 @@ pub fn is_given(settings: &Settings) -> bool {
     settings.passphrase_file.value.is_some() || settings.passphrase_command.value.is_some()
 }
 
+/// The passphrase of an envelope: the first line of a file, or asked for (twice when it is a new one).
+///
+/// # Errors
+/// When it cannot be read, or the two that were typed differ.
+pub fn of_envelope(file: &std::ffi::OsStr, new: bool) -> Outcome<Passphrase> {
+    if !file.is_empty() {
+        return from_file(Path::new(file));
+    }
+    let first = ask("Passphrase of the envelope: ")?;
+    if new && first != ask("The same again: ")? {
+        return Err(Failure::usage(
+            "the two passphrases differ; nothing was encrypted",
+        ));
+    }
+    Ok(first)
+}
+
 fn given(settings: &Settings) -> Outcome<Option<Passphrase>> {
     match (
         &settings.passphrase_file.value,

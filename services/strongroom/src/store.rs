@@ -125,6 +125,16 @@ impl Store {
         self.client.ledger_status().await.map_err(explain)
     }
 
+    /// Named keys, by the deployment's ledger.
+    pub async fn keys(&self) -> Outcome<client::Keys> {
+        self.client.keys().await.map_err(explain)
+    }
+
+    /// Who acts.
+    pub fn principal(&self) -> domain::Principal {
+        self.client.principal()
+    }
+
     /// All buckets of this identity.
     pub async fn buckets(&self) -> Outcome<Vec<Bucket>> {
         self.client.buckets().try_collect().await.map_err(explain)
@@ -372,6 +382,18 @@ pub fn explain(error: client::Error) -> Failure {
             Some("choose another name: names are shared by everybody in a deployment")
         }
         Some(Code::SignatureExpired) => Some("set this machine's clock"),
+        Some(Code::CustodyRefused) => match error.custody_reason() {
+            Some("not-granted") => {
+                Some("ask the key's owner for a grant: strongroom key grant KEY PRINCIPAL")
+            }
+            Some("below-minimum" | "key-state") => {
+                Some("`strongroom key show KEY` says which versions are open")
+            }
+            _ => None,
+        },
+        Some(Code::NotEnoughCustodians) => Some(
+            "enough custodians and a worker must be running and reach the ledger: see `strongroom admin status`",
+        ),
         Some(Code::NotEnoughNodes | Code::NotEnoughShards) => {
             Some("see `strongroom admin nodes` for the nodes that are down")
         }

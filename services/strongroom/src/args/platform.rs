@@ -384,6 +384,12 @@ pub enum IdentityCommand {
         #[arg(value_name = "FILE")]
         file: OsString,
     },
+    /// Write your receiver key, which others encrypt to with `encrypt --recipient`
+    ReceiverKey {
+        /// New file for it, or `-` for standard output
+        #[arg(value_name = "FILE", default_value = "-")]
+        file: OsString,
+    },
     /// Take an identity from a recovery kit and seal it under a new passphrase
     Import {
         /// File with the kit, or `-` for standard input

@@ -25,6 +25,7 @@ pub fn run(context: &Context, args: &IdentityArgs) -> Outcome {
     match &args.command {
         IdentityCommand::Show => show(context),
         IdentityCommand::Export { file } => export(context, file),
+        IdentityCommand::ReceiverKey { file } => receiver_key(context, file),
         IdentityCommand::Import { file, replace } => import(context, file, *replace),
     }
 }
@@ -59,6 +60,28 @@ fn export(context: &Context, file: &OsStr) -> Outcome {
     context.output.result(&json!({ "principal": principal, "kit_file": file }), || {
         format!("Recovery kit of {principal} written to {file}\nNo passphrase protects it: move it to a place offline.")
     });
+    Ok(())
+}
+
+fn receiver_key(context: &Context, file: &OsStr) -> Outcome {
+    let deployment = identity::deployment(&context.settings)?;
+    let identity = identity::open(&context.settings)?;
+    let text = identity::receiver_text(&identity.receiver_key(&deployment));
+    let principal = identity.principal().to_string();
+    if file == "-" {
+        let report = json!({ "principal": principal, "receiver_key": text });
+        context
+            .output
+            .result(&report, || text.trim_end().to_owned());
+        return Ok(());
+    }
+    write_new(Path::new(file), text.as_bytes(), 0o644)?;
+    let file = Path::new(file).display().to_string();
+    context
+        .output
+        .result(&json!({ "principal": principal, "file": file }), || {
+            format!("Receiver key of {principal} written to {file}")
+        });
     Ok(())
 }
 
