@@ -353,8 +353,8 @@ impl Checked {
         let mut keys = Vec::with_capacity(items.len());
         for (at, (item, pq)) in items.iter().zip(secrets).enumerate() {
             let of_item: Vec<VerifiedPartial> = partials
-                .iter()
-                .filter_map(|(_, partials)| partials.get(at).cloned())
+                .values()
+                .filter_map(|partials| partials.get(at).cloned())
                 .collect();
             let dh = combine(&of_item).map_err(|error| failed(vec![error.to_string()]))?;
             let context = item.context.hash(&deployment);

@@ -2,7 +2,7 @@
 
 use crate::Place;
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 29] = [
     "init",
     "up",
     "prove",
@@ -21,6 +21,10 @@ const COMMANDS: [&str; 25] = [
     "verify",
     "mb",
     "rb",
+    "key",
+    "encrypt",
+    "decrypt",
+    "audit",
     "identity",
     "token",
     "admin",
@@ -49,8 +53,8 @@ fn help_lists_every_command_and_each_explains_itself() {
         assert!(help.stdout.contains(part), "{part}");
     }
     for command in [
-        "init", "up", "put", "get", "cat", "ls", "cp", "mv", "rm", "sync", "verify", "mb", "token",
-        "bench",
+        "init", "up", "put", "get", "cat", "ls", "cp", "mv", "rm", "sync", "verify", "mb", "key",
+        "encrypt", "decrypt", "audit", "token", "bench",
     ] {
         place.run(&[command, "--help"]).says("Example");
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod envelopes;
 mod help;
 mod identity;
 mod platform;

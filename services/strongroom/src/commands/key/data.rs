@@ -1,6 +1,7 @@
 //! `key datakey` and `key rewrap`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -139,9 +140,8 @@ fn targets(context: &Context, heads: &[&Envelope], to: Option<&KeyAddress>) -> O
             return Ok(targets);
         }
         for wrap in heads.iter().flat_map(|head| named_wraps(head)) {
-            if !targets.each.contains_key(&wrap.key) {
-                let made = keys.encapsulator(&wrap.key).await.map_err(explain)?;
-                targets.each.insert(wrap.key, made);
+            if let Entry::Vacant(place) = targets.each.entry(wrap.key) {
+                place.insert(keys.encapsulator(&wrap.key).await.map_err(explain)?);
             }
         }
         Ok(targets)
