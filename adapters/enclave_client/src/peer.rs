@@ -115,6 +115,15 @@ impl Peer {
         matches!(&*self.state.borrow(), State::Open(connection) if connection.is_open())
     }
 
+    /// Waits until a session is open, for what is worth waiting for: a peer that was started a moment ago is asked for within the
+    /// second. Whether one is.
+    pub async fn connected(&self, within: Duration) -> bool {
+        let mut state = self.state.clone();
+        let open = |state: &State| matches!(state, State::Open(connection) if connection.is_open());
+        let waiting = timeout(within, state.wait_for(open));
+        waiting.await.is_ok_and(|open| open.is_ok())
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn state(&self) -> PeerState {

@@ -30,10 +30,11 @@ async fn a_peer_that_comes_back_is_asked_again() {
         begun.elapsed() < LONG / 2,
         "waited for a peer that is not there"
     );
+    assert!(!peer.connected(Duration::from_millis(50)).await);
     for _ in 0..3 {
         let script = Arc::new(Script::default());
         let serving = world.serve(script.clone(), ServeBounds::default());
-        until("a session", || peer.is_connected()).await;
+        assert!(peer.connected(LONG).await);
         assert_eq!(peer.confirm(confirm(2), LONG).await.unwrap().height, 2);
         // In the middle of a question: it may have been done.
         let asked = tokio::spawn({
