@@ -119,6 +119,7 @@ fn key_record() -> BucketKeyRecord {
         &fixed::deployment(),
         &key(),
         TimestampMs(1_700_000_000_000),
+        3,
         &[&holder],
     )
     .expect("one holder")

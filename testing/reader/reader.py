@@ -342,7 +342,7 @@ def open_signed(data):
 def read_bucket(deployment, data):
     body, signature = open_signed(data)
     keys = ["id", "owner", "random", "name", "profile", "blocks", "writer_set", "writers", "created"]
-    bucket = decode(body, "bucket", keys)
+    bucket = decode(body, "bucket", keys, ["former", "readers", "key", "key_generation"])
     owner, random = byte_string(bucket["owner"], 32), byte_string(bucket["random"], 32)
     verify(deployment, "bucket", owner, body, signature)
     expected = blake3(message(deployment, "bucket-id", owner + random)).digest()
@@ -350,7 +350,21 @@ def read_bucket(deployment, data):
     writers = bucket["writers"]
     require(writers == sorted(set(writers)) and len(writers) <= 1000, "writers in another order")
     uint(bucket["writer_set"], 1)
+    former = bucket.get("former", [])
+    names = [one["writer"] for one in former]
+    require(names == sorted(set(names)) and len(names) <= 1000, "former writers in another order")
+    for one in former:
+        require(one["writer"] not in writers and 1 <= one["until"] < bucket["writer_set"], "a former writer that writes")
+    readers = bucket.get("readers", [])
+    require(readers == sorted(set(readers)) and len(readers) <= 1000, "readers in another order")
     return bucket
+
+
+def accepts(bucket, writer, writer_set):
+    """Whether an entry of that writer under that writer set counts."""
+    if writer in bucket["writers"]:
+        return True
+    return any(one["writer"] == writer and writer_set <= one["until"] for one in bucket.get("former", []))
 
 
 def read_entry(deployment, bucket, name, data):
@@ -359,7 +373,7 @@ def read_entry(deployment, bucket, name, data):
     entry = decode(body, "entry", required, ["manifest", "size", "predecessor", "metadata"])
     require(entry["bucket"] == bucket["id"], "an entry of another bucket")
     require(entry["writer_set"] <= bucket["writer_set"], "a later writer set")
-    require(entry["writer"] in bucket["writers"], "not a writer")
+    require(accepts(bucket, entry["writer"], entry["writer_set"]), "not a writer")
     verify(deployment, "entry", entry["writer"], body, signature)
     require(entry["name"] == name, "an entry for another name")
     require(("manifest" in entry) == ("size" in entry), "a manifest without a size")
@@ -387,7 +401,7 @@ def unwrap_bucket_key(deployment, record, passphrase):
     record = decode(record, "bucket-key", ["statement", "wraps"])
     body, signature = open_signed(record["statement"])
     keys = ["id", "bucket", "writer", "created", "commitment"]
-    statement = decode(body, "bucket-key-statement", keys)
+    statement = decode(body, "bucket-key-statement", keys, ["generation"])
     verify(deployment, "bucket-key", statement["writer"], body, signature)
     context = b"\x01" + statement["bucket"] + statement["id"]
     data = next(wrap["data"] for wrap in record["wraps"] if wrap["kind"] == 2)

@@ -212,6 +212,22 @@ class Records(unittest.TestCase):
                     self.deployment, bucket, small["name"], key_id, key, flip(data, at, at % 8)
                 )
 
+    def test_those_who_wrote_once_are_believed_what_they_wrote_then(self):
+        bucket, key_id, key = self.chain()
+        data, name = bytes.fromhex(self.all["small"]["record"]), self.all["small"]["name"]
+        writer = bucket["writers"][0]
+        for until, counts in [(bucket["writer_set"], True), (bucket["writer_set"] - 1, False)]:
+            later = bucket | {
+                "writers": [],
+                "writer_set": bucket["writer_set"] + 5,
+                "former": [{"writer": writer, "until": until}],
+            }
+            if counts:
+                reader.open_small(self.deployment, later, name, key_id, key, data)
+            else:
+                with self.assertRaises(Refused):
+                    reader.open_small(self.deployment, later, name, key_id, key, data)
+
     def test_swapped_names_strangers_and_other_deployments_are_refused(self):
         bucket, key_id, key = self.chain()
         data = bytes.fromhex(self.all["small"]["record"])

@@ -52,6 +52,48 @@ pub(crate) async fn create(c: &mut Connection, bucket: &BucketRow, m: &Mutation)
     Ok(true)
 }
 
+/// See [`objects::metadata::Metadata::update_bucket`].
+pub(crate) async fn update(
+    c: &mut Connection,
+    bucket: &BucketRow,
+    replaces: &[u8],
+    m: &Mutation,
+    grace_ms: u64,
+) -> Work<bool> {
+    let nonce = spend_nonce(c, m).await?;
+    deletions::check_recovery(c, &bucket.recovery).await?;
+    let present = c
+        .row(
+            locked!("SELECT record FROM buckets WHERE id = $1"),
+            args![bucket.id],
+        )
+        .await?
+        .ok_or(MetadataError::NotFound("bucket"))?
+        .bytes(0)?;
+    if present == bucket.record {
+        nonce.write(c).await?;
+        return Ok(false);
+    }
+    if present != replaces {
+        return Err(MetadataError::Superseded.into());
+    }
+    nonce.write(c).await?;
+    let owner = Owner::Bucket(bucket.id);
+    let due = m.now.0.saturating_add(grace_ms);
+    c.script(
+        deletions::RELEASE_RECOVERY,
+        args![owner.bytes(), due, deletions::all_indices()],
+    )
+    .await?;
+    deletions::insert_recovery(c, &owner, &bucket.recovery).await?;
+    c.execute(
+        "UPDATE buckets SET record = $2 WHERE id = $1",
+        args![bucket.id, &bucket.record],
+    )
+    .await?;
+    Ok(true)
+}
+
 async fn bucket_row(c: &mut Connection, row: &Row) -> Work<BucketRow> {
     let id = BucketId(row.array(0)?);
     Ok(BucketRow {

@@ -143,6 +143,24 @@ impl Metadata for Database {
         )
     }
 
+    async fn update_bucket(
+        &self,
+        bucket: BucketRow,
+        replaces: Vec<u8>,
+        mutation: Mutation,
+    ) -> MetadataResult<bool> {
+        let grace = self.grace_ms;
+        mutate!(
+            self,
+            (bucket, replaces, mutation, grace),
+            buckets_table::update,
+            bucket,
+            replaces,
+            mutation,
+            *grace
+        )
+    }
+
     async fn put_bucket_key(&self, key: BucketKeyRow, mutation: Mutation) -> MetadataResult<bool> {
         mutate!(self, (key, mutation), buckets_table::put_key, key, mutation)
     }

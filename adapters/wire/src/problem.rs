@@ -66,6 +66,12 @@ codes! {
     BucketExists = "bucket_exists", CONFLICT, "The bucket exists already";
     /// Only empty buckets can be removed.
     BucketNotEmpty = "bucket_not_empty", CONFLICT, "The bucket is not empty";
+    /// Custodians or a worker refuse; extra `reason`, one of the codes in docs/custody.md.
+    KeyRefused = "key_refused", FORBIDDEN, "The key's custodians refuse";
+    /// Another change to the bucket's record came first.
+    BucketChanged = "bucket_changed", CONFLICT, "The bucket's record has changed";
+    /// The bucket key is of an earlier generation: somebody lost a right since it was drawn.
+    StaleBucketKey = "stale_bucket_key", CONFLICT, "The bucket key is no longer used";
     /// A conditional write lost; extra `present_version` (text or null).
     Conflict = "conflict", CONFLICT, "The object has changed";
     /// No signature and no token.

@@ -174,7 +174,8 @@ pub struct ObjectStat {
     /// Which bucket key wraps its DEK.
     #[schema(value_type = String)]
     pub bucket_key_id: BucketKeyId,
-    /// Kinds of the wraps of that bucket key and of the version itself: `identity`, `passphrase`, ….
+    /// What opens it: the wraps of that bucket key and of the version itself: `identity PRINCIPAL`, `passphrase`,
+    /// `named-key ID version N`, `link-key`, `customer-key`.
     pub wraps: Vec<String>,
     /// Nodes that hold its shards.
     pub nodes: Vec<ObjectNode>,

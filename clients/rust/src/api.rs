@@ -114,6 +114,17 @@ impl Inner {
         json(what, &self.call(&call).await?.1)
     }
 
+    pub(crate) async fn change_bucket(
+        &self,
+        name: &BucketName,
+        record: Vec<u8>,
+    ) -> Result<BucketInfo> {
+        let what = "changing a bucket";
+        let body = Body::Cbor(record.into());
+        let call = self.control(what, Method::PUT, format!("/v1/buckets/{name}"), body);
+        json(what, &self.call(&call).await?.1)
+    }
+
     pub(crate) async fn bucket_info(&self, name: &BucketName) -> Result<BucketInfo> {
         self.get_json("asking for a bucket", format!("/v1/buckets/{name}"))
             .await

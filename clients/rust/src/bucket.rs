@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::{BucketId, BucketName, Principal, Profile};
+use domain::{BucketId, BucketName, KeyId, Principal, Profile};
 use futures_util::{Stream, TryStreamExt as _, stream};
 use sealed::{BucketRecord, VerifiedBucket};
 use serde::{Deserialize, Serialize};
@@ -59,18 +59,57 @@ impl Bucket {
     pub fn writers(&self) -> &[Principal] {
         self.verified.writers.writers()
     }
+
+    /// Who may read besides, in ascending order.
+    #[must_use]
+    pub fn readers(&self) -> &[Principal] {
+        self.verified.readers.list()
+    }
+
+    /// The named key that bucket keys are wrapped to; `None`: the writers' own identities.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        self.verified.key
+    }
+
+    /// How often somebody has lost a right: bucket keys of another generation take no new objects.
+    #[must_use]
+    pub fn key_generation(&self) -> u64 {
+        self.verified.key_generation
+    }
+}
+
+/// What the owner changes of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketChange {
+    /// May read and write.
+    AddWriter(Principal),
+    /// May no longer write, nor read unless it is a reader. What it wrote stays readable.
+    RemoveWriter(Principal),
+    /// May fetch ciphertext. What opens it is a matter of keys.
+    AddReader(Principal),
+    /// May no longer fetch anything, unless it is a writer.
+    RemoveReader(Principal),
+    /// New objects come under new bucket keys: somebody lost what opens the present ones.
+    NewKeys,
 }
 
 impl Client {
     /// Makes a bucket that this principal owns, and pins its name. Chunks are coded as `profile` says; objects of at
-    /// most 256 KiB are always five copies.
+    /// most 256 KiB are always five copies. With a named key, what opens its objects is wrapped to that key and to nothing
+    /// else.
     ///
     /// # Errors
     /// When the name is taken, this principal may not make buckets, or the gateway fails.
-    pub async fn make_bucket(&self, name: &BucketName, profile: Profile) -> Result<Arc<Bucket>> {
+    pub async fn make_bucket(
+        &self,
+        name: &BucketName,
+        profile: Profile,
+        key: Option<KeyId>,
+    ) -> Result<Arc<Bucket>> {
         let inner = &self.inner;
         let deployment = *self.deployment_id();
-        let bucket = sealed::Bucket::create(
+        let mut bucket = sealed::Bucket::create(
             &mut random::rng(),
             &deployment,
             self.principal(),
@@ -78,6 +117,7 @@ impl Client {
             profile,
             now()?,
         );
+        bucket.key = key;
         let id = bucket.id;
         let record = bucket.sign(&inner.config.identity, &deployment).encode();
         let info = inner.create_bucket(record).await?;
@@ -90,6 +130,37 @@ impl Client {
         // A pin of an earlier bucket of this name: its owner just made this one.
         state::remove(&inner.state.bucket(name.as_str()))?;
         inner.accept_bucket(name, &info)
+    }
+
+    /// Changes a bucket that this principal owns, on top of its present record; `None` when that says so already.
+    ///
+    /// Whoever loses a right keeps what they have fetched and unwrapped; new objects come under new bucket keys.
+    ///
+    /// # Errors
+    /// [`Error::NotTheOwner`], when the lists are full, or the gateway fails; [`Error::Refused`] with `bucket_changed` when
+    /// another change came first.
+    pub async fn change_bucket(
+        &self,
+        name: &BucketName,
+        change: BucketChange,
+    ) -> Result<Option<Arc<Bucket>>> {
+        let inner = &self.inner;
+        let present = inner.refresh_bucket(name).await?;
+        if present.owner() != self.principal() {
+            return Err(Error::NotTheOwner(name.clone()));
+        }
+        let Some(next) = changed(&present.verified, change)? else {
+            return Ok(None);
+        };
+        let record = next.sign(&inner.config.identity, self.deployment_id());
+        let info = inner.change_bucket(name, record.encode()).await?;
+        if info.record != record.encode() {
+            return Err(Error::integrity(
+                format!("bucket `{name}`"),
+                "the gateway stored another record than the one it was given",
+            ));
+        }
+        inner.accept_bucket(name, &info).map(Some)
     }
 
     /// The verified record of a bucket: from memory for a minute, else from the gateway, compared with the pin.
@@ -148,6 +219,45 @@ impl Client {
         })
         .try_flatten()
     }
+}
+
+/// The record after a change; `None` when nothing changes.
+fn changed(known: &sealed::Bucket, change: BucketChange) -> Result<Option<sealed::Bucket>> {
+    let mut next = known.clone();
+    let full = |error: &dyn std::fmt::Display| Error::Unsupported(error.to_string());
+    let readers = |list: Vec<Principal>| sealed::Readers::new(list).map_err(|error| full(&error));
+    let mut list = known.readers.list().to_vec();
+    let writers = &known.writers;
+    let mut loses = false;
+    let set = match change {
+        BucketChange::AddWriter(who) if writers.contains(&who) => return Ok(None),
+        BucketChange::RemoveWriter(who) if !writers.contains(&who) => return Ok(None),
+        BucketChange::AddReader(who) if known.readers.contains(&who) => return Ok(None),
+        BucketChange::RemoveReader(who) if !known.readers.contains(&who) => return Ok(None),
+        BucketChange::AddWriter(who) => writers.adding(who),
+        BucketChange::RemoveWriter(who) => {
+            loses = true;
+            writers.removing(who)
+        }
+        BucketChange::AddReader(who) => {
+            list.push(who);
+            next.readers = readers(list)?;
+            writers.renewed()
+        }
+        BucketChange::RemoveReader(who) => {
+            loses = true;
+            list.retain(|other| *other != who);
+            next.readers = readers(list)?;
+            writers.renewed()
+        }
+        BucketChange::NewKeys => {
+            loses = true;
+            writers.renewed()
+        }
+    };
+    next.writers = set.map_err(|error| full(&error))?;
+    next.key_generation += u64::from(loses);
+    Ok(Some(next))
 }
 
 impl Inner {

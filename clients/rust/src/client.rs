@@ -1,9 +1,14 @@
 //! The handle that a program holds, and the control calls that need nothing but an answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use domain::{BucketId, BucketKeyId, BucketName, DeploymentId, ObjectKey, Principal, UploadId};
+use crypto::kem::{Encapsulator, KemCiphertext};
+use crypto::{EncryptionContext, Secret};
+use domain::{
+    BucketId, BucketKeyId, BucketName, DeploymentId, KeyId, KeyVersion, ObjectKey, Principal,
+    UploadId,
+};
 use futures_util::Stream;
 use moka::sync::Cache;
 use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -20,6 +25,8 @@ use crate::buffers::Buffers;
 use crate::config::{ClientConfig, DeploymentPin, Endpoint};
 use crate::error::{Error, Result};
 use crate::key::{KnownKey, WriterKeys};
+use crate::keys::{Keys, Opening};
+use crate::named_keys::{Later, NamedKeys};
 use crate::pace::Pace;
 use crate::random;
 use crate::state::{self, State};
@@ -49,6 +56,9 @@ pub(crate) struct Inner {
     /// Buckets of which at least one key is in `keys`: then the record need not come with each object.
     pub(crate) buckets_with_keys: Cache<BucketId, ()>,
     pub(crate) writer_keys: Mutex<WriterKeys>,
+    /// Who opens wraps to named keys: the deployment's custodians, unless something else was set before the first use.
+    pub(crate) named_keys: OnceLock<Arc<dyn NamedKeys>>,
+    me: Weak<Self>,
     pub(crate) buffers: Buffers,
     pub(crate) pace: Pace,
     pub(crate) ledger: OnceCell<Arc<crate::ledger::View>>,
@@ -119,6 +129,8 @@ impl Client {
                 .time_to_live(KEY_TTL)
                 .build(),
             writer_keys: Mutex::default(),
+            named_keys: OnceLock::new(),
+            me: Weak::new(),
             buffers: Buffers::new(config.chunks_in_flight.max(1) * 2),
             pace: Pace::new(config.bandwidth_limit),
             ledger: OnceCell::new(),
@@ -129,8 +141,17 @@ impl Client {
             config,
         };
         Ok(Self {
-            inner: Arc::new(inner),
+            inner: Arc::new_cyclic(|me| Inner {
+                me: me.clone(),
+                ..inner
+            }),
         })
+    }
+
+    /// Has buckets on named keys written and read through `keys` instead of the deployment's custodians. Only before the first
+    /// use of one, and only the first call counts.
+    pub fn use_named_keys(&self, keys: Arc<dyn NamedKeys>) {
+        let _ = self.inner.named_keys.set(keys);
     }
 
     /// What answered at [`Client::connect`].
@@ -362,5 +383,51 @@ pub(crate) fn no_object(error: Error, bucket: &BucketName, key: &ObjectKey) -> E
             key: key.clone(),
         },
         _ => error,
+    }
+}
+
+impl Inner {
+    /// Who opens wraps to named keys.
+    pub(crate) fn named_keys(&self) -> &Arc<dyn NamedKeys> {
+        let custodians = || -> Arc<dyn NamedKeys> { Arc::new(Custodians(self.me.clone())) };
+        self.named_keys.get_or_init(custodians)
+    }
+}
+
+/// The deployment's custodians, for whom this client asks as itself.
+struct Custodians(Weak<Inner>);
+
+impl Custodians {
+    async fn keys(&self) -> Result<Keys> {
+        let inner = self.0.upgrade();
+        let inner = inner.ok_or_else(|| Error::Internal("the client has ended".to_owned()))?;
+        Client { inner }.keys().await
+    }
+}
+
+impl NamedKeys for Custodians {
+    fn encapsulator(&self, key: KeyId) -> Later<'_, Arc<Encapsulator>> {
+        Box::pin(async move { self.keys().await?.encapsulator(&key).await })
+    }
+
+    fn open<'a>(
+        &'a self,
+        key: KeyId,
+        version: KeyVersion,
+        ciphertext: &'a KemCiphertext,
+        context: &'a EncryptionContext,
+    ) -> Later<'a, Secret<32>> {
+        Box::pin(async move {
+            let opening = Opening {
+                key,
+                version,
+                ciphertext: ciphertext.clone(),
+                context: context.clone(),
+            };
+            let mut opened = self.keys().await?.open_many(&[opening]).await;
+            opened
+                .pop()
+                .unwrap_or_else(|| Err(Error::Internal("no answer for a ciphertext".to_owned())))
+        })
     }
 }

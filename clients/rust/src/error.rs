@@ -94,6 +94,9 @@ pub enum Error {
     /// This identity may not write there.
     #[error("this identity is not among the writers of bucket `{0}`: ask its owner")]
     NotAWriter(BucketName),
+    /// Only the owner may change a bucket.
+    #[error("this identity does not own bucket `{0}`: ask its owner")]
+    NotTheOwner(BucketName),
     /// No such object.
     #[error("no object `{key}` in bucket `{bucket}` (or no right to see it)")]
     NoObject {
@@ -193,7 +196,7 @@ impl Error {
             Self::Config(_) | Self::Range { .. } | Self::Unsupported(_) => ErrorKind::Usage,
             Self::Unreachable { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
             Self::NoObject { .. } | Self::NoBucket(_) | Self::NoNamedKey(_) => ErrorKind::NotFound,
-            Self::NoKey { .. } | Self::NotAWriter(_) => ErrorKind::Denied,
+            Self::NoKey { .. } | Self::NotAWriter(_) | Self::NotTheOwner(_) => ErrorKind::Denied,
             Self::Conflict { .. } | Self::Replaced => ErrorKind::Conflict,
             Self::OtherDeployment { .. }
             | Self::OtherBucket { .. }
@@ -274,9 +277,12 @@ const fn kind_of(code: Code) -> ErrorKind {
         | Code::SignatureInvalid
         | Code::SignatureExpired
         | Code::CustodyRefused
-        | Code::Forbidden => ErrorKind::Denied,
+        | Code::Forbidden
+        | Code::KeyRefused => ErrorKind::Denied,
         Code::BucketExists
         | Code::BucketNotEmpty
+        | Code::BucketChanged
+        | Code::StaleBucketKey
         | Code::Conflict
         | Code::RequestReplayed
         | Code::LedgerRejected

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crypto::wrap::{BucketKey, Passphrase, WrapTo};
+use crypto::kem::Encapsulator;
+use crypto::wrap::{BucketKey, Passphrase, ReleasedKey, Wrap, WrapContext, WrapTo};
 use crypto::{Dek, Secret};
-use domain::{BucketId, BucketKeyId, BucketName, TimestampMs};
+use domain::{BucketId, BucketKeyId, BucketName, KeyId, KeyVersion, TimestampMs};
 use sealed::{BucketKeyRecord, VersionRecord};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -34,6 +35,18 @@ pub(crate) struct KnownKey(pub(crate) BucketKey);
 pub(crate) struct WriterKey {
     pub(crate) key: BucketKey,
     created: TimestampMs,
+    made_for: MadeFor,
+}
+
+/// What a bucket key was made for: when the bucket's says something else, a new one is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct MadeFor {
+    /// The bucket's key generation.
+    #[serde(default)]
+    generation: u64,
+    /// The version of the named key that it is wrapped to.
+    #[serde(default)]
+    named: Option<(KeyId, KeyVersion)>,
 }
 
 /// `STATE/…/bucket-keys/<bucket id>`. Written only after the gateway has stored the key's record.
@@ -42,6 +55,8 @@ struct StoredKey {
     v: u32,
     id: BucketKeyId,
     created: TimestampMs,
+    #[serde(default)]
+    made_for: MadeFor,
     /// The key, sealed to the identity for this bucket, id and time.
     #[serde(with = "wire::rest::base64url")]
     sealed: Vec<u8>,
@@ -49,10 +64,12 @@ struct StoredKey {
 
 impl WriterKey {
     /// A key from the future is the work of a wrong clock: not used either.
-    fn usable(&self, now: TimestampMs) -> bool {
-        now.0
-            .checked_sub(self.created.0)
-            .is_some_and(|age| age < WRITER_KEY_MS_MAX)
+    fn usable(&self, now: TimestampMs, wanted: MadeFor) -> bool {
+        self.made_for == wanted
+            && now
+                .0
+                .checked_sub(self.created.0)
+                .is_some_and(|age| age < WRITER_KEY_MS_MAX)
     }
 }
 
@@ -64,16 +81,25 @@ impl Inner {
         }
         let now = now()?;
         let id = bucket.id();
+        let named = match bucket.key() {
+            Some(key) => Some(self.named_keys().encapsulator(key).await?),
+            None => None,
+        };
+        let wanted = MadeFor {
+            generation: bucket.key_generation(),
+            named: named.as_ref().map(|to| (to.key().key, to.key().version)),
+        };
         // Held while a new key is registered, so that parallel puts do not each draw one.
         let mut keys = self.writer_keys.lock().await;
         if let Some(key) = keys.get(&id)
-            && key.usable(now)
+            && key.usable(now, wanted)
         {
             return Ok(Arc::clone(key));
         }
-        let key = match self.stored_key(&id)?.filter(|key| key.usable(now)) {
+        let stored = self.stored_key(&id)?;
+        let key = match stored.filter(|key| key.usable(now, wanted)) {
             Some(key) => key,
-            None => self.new_key(bucket, now).await?,
+            None => self.new_key(bucket, now, wanted, named).await?,
         };
         let key = Arc::new(key);
         keys.insert(id, Arc::clone(&key));
@@ -86,7 +112,7 @@ impl Inner {
             return Ok(None);
         };
         let deployment = *self.transport.deployment();
-        let context = key_context(bucket, &stored.id, stored.created);
+        let context = key_context(bucket, &stored.id, stored.created, stored.made_for);
         // What does not open (another identity's, another version's) is replaced by a new key.
         let secret = self
             .config
@@ -96,10 +122,17 @@ impl Inner {
         Ok(secret.map(|secret| WriterKey {
             key: BucketKey::new(stored.id, *bucket, secret, deployment),
             created: stored.created,
+            made_for: stored.made_for,
         }))
     }
 
-    async fn new_key(&self, bucket: &Bucket, now: TimestampMs) -> Result<WriterKey> {
+    async fn new_key(
+        &self,
+        bucket: &Bucket,
+        now: TimestampMs,
+        made_for: MadeFor,
+        named: Option<Arc<Encapsulator>>,
+    ) -> Result<WriterKey> {
         let identity = Arc::clone(&self.config.identity);
         let passphrase = self.config.passphrase.clone();
         let deployment = *self.transport.deployment();
@@ -110,18 +143,25 @@ impl Inner {
             let key = BucketKey::random(rng, deployment, id);
             let own = identity.receiver_key(&deployment);
             let passphrase = passphrase.as_ref().map(|bytes| by_passphrase(bytes));
-            let mut holders: Vec<&dyn WrapTo> = vec![&own];
-            if let Some(passphrase) = &passphrase {
-                holders.push(passphrase);
+            let mut holders: Vec<&dyn WrapTo> = Vec::new();
+            if let Some(named) = &named {
+                // To the named key alone: whoever opens an object has been let by its custodians.
+                holders.push(&**named);
+            } else {
+                holders.push(&own);
+                if let Some(passphrase) = &passphrase {
+                    holders.push(passphrase);
+                }
             }
-            BucketKeyRecord::create(rng, &identity, &deployment, &key, now, &holders)
+            let generation = made_for.generation;
+            BucketKeyRecord::create(rng, &identity, &deployment, &key, now, generation, &holders)
                 .map(|record| (key, record))
                 .map_err(|error| Error::Internal(error.to_string()))
         })
         .await?;
         self.put_bucket_key(&bucket.name, &key.id, record.encode())
             .await?;
-        let context = key_context(&id, &key.id, now);
+        let context = key_context(&id, &key.id, now, made_for);
         let sealed = self.config.identity.seal_local(
             &mut random::rng(),
             &deployment,
@@ -132,10 +172,15 @@ impl Inner {
             v: STATE_VERSION,
             id: key.id,
             created: now,
+            made_for,
             sealed,
         };
         state::write_json(&self.key_path(&id), &stored)?;
-        Ok(WriterKey { key, created: now })
+        Ok(WriterKey {
+            key,
+            created: now,
+            made_for,
+        })
     }
 
     /// The DEK of a version: its bucket key from memory, from the record that came along, or asked for.
@@ -189,6 +234,9 @@ impl Inner {
         record
             .verify(&deployment)
             .map_err(|error| Error::integrity(what(), error))?;
+        if let Some(key) = self.released(bucket, id, &record).await? {
+            return Ok(self.know(bucket, id, key));
+        }
         let identity = &*self.config.identity;
         let key = match (
             record.unwrap_key(&deployment, identity),
@@ -206,10 +254,50 @@ impl Inner {
             }
             (Err(error), None) => return Err(no_key(id, &error)),
         };
+        Ok(self.know(bucket, id, key))
+    }
+
+    fn know(&self, bucket: &Bucket, id: BucketKeyId, key: BucketKey) -> Arc<KnownKey> {
         let known = Arc::new(KnownKey(key));
         self.keys.insert((bucket.id(), id), Arc::clone(&known));
         self.buckets_with_keys.insert(bucket.id(), ());
-        Ok(known)
+        known
+    }
+
+    /// A bucket key through the named key that it is wrapped to; `None` when this identity opens it by itself, or it is
+    /// wrapped to no named key.
+    async fn released(
+        &self,
+        bucket: &Bucket,
+        id: BucketKeyId,
+        record: &BucketKeyRecord,
+    ) -> Result<Option<BucketKey>> {
+        let me = self.config.identity.principal();
+        let own = |wrap: &Wrap| matches!(wrap, Wrap::Identity { receiver, .. } if *receiver == me);
+        let named = record.wraps().iter().find_map(|wrap| match wrap {
+            Wrap::NamedKey(wrap) => Some(wrap),
+            _ => None,
+        });
+        let Some(wrap) = named.filter(|_| !record.wraps().iter().any(own)) else {
+            return Ok(None);
+        };
+        let deployment = *self.transport.deployment();
+        let context = WrapContext::BucketKey {
+            bucket: bucket.id(),
+            key: id,
+        };
+        let shown = context.encryption_context().unwrap_or_default();
+        let keys = self.named_keys();
+        let released = ReleasedKey {
+            kem_hash: wrap.kem_hash(&deployment, &context),
+            key: keys
+                .open(wrap.key, wrap.version, &wrap.ciphertext, &shown)
+                .await?,
+        };
+        record
+            .unwrap_key(&deployment, &released)
+            .map(Some)
+            .map_err(|error| no_key(id, &error))
     }
 }
 
@@ -225,11 +313,23 @@ fn by_passphrase(bytes: &Zeroizing<Vec<u8>>) -> Passphrase<'_> {
 }
 
 /// Binds a sealed key to what it is, so that files cannot be swapped.
-fn key_context(bucket: &BucketId, id: &BucketKeyId, created: TimestampMs) -> Vec<u8> {
+fn key_context(
+    bucket: &BucketId,
+    id: &BucketKeyId,
+    created: TimestampMs,
+    made_for: MadeFor,
+) -> Vec<u8> {
     let mut context = b"bucket-key".to_vec();
     context.extend_from_slice(bucket.as_bytes());
     context.extend_from_slice(id.as_bytes());
     context.extend_from_slice(&created.0.to_be_bytes());
+    if made_for != MadeFor::default() {
+        context.extend_from_slice(&made_for.generation.to_be_bytes());
+    }
+    if let Some((key, version)) = made_for.named {
+        context.extend_from_slice(key.as_bytes());
+        context.extend_from_slice(&version.get().to_be_bytes());
+    }
     context
 }
 

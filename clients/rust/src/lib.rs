@@ -25,6 +25,7 @@ mod get;
 mod key;
 pub mod keys;
 pub mod ledger;
+mod named_keys;
 mod pace;
 mod put;
 mod random;
@@ -34,13 +35,14 @@ mod upload;
 
 pub use crate::keys::{KeyAddress, Keys};
 pub use crate::ledger::Ledger;
-pub use bucket::Bucket;
+pub use bucket::{Bucket, BucketChange};
 pub use client::{Client, ListOptions};
 pub use config::{ClientConfig, DeploymentPin};
 pub use copy::CopyOptions;
 pub use download::Downloaded;
 pub use error::{Error, ErrorKind, Result};
 pub use get::{ByteRange, GetOptions, ObjectHead, VerifyReport};
+pub use named_keys::{Later, NamedKeys};
 pub use put::{Condition, PutOptions, Stored};
 pub use state::endpoint_pin as pinned_deployment;
 

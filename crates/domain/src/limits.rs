@@ -28,6 +28,8 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 pub const CONTROL_BODY_BYTES_MAX: usize = 2 << 20;
 /// Writers in one bucket's writer set.
 pub const WRITERS_MAX: usize = 1_000;
+/// Principals that a bucket lets read, besides its writers.
+pub const READERS_MAX: usize = 1_000;
 /// Wraps on one bucket key or version.
 pub const WRAPS_MAX: usize = 64;
 /// Keys in one listing answer.

@@ -22,6 +22,9 @@ pub enum MetadataError {
     /// The name or id is taken by something else.
     #[error("{0} exists already")]
     Exists(&'static str),
+    /// A change to a bucket's record that is not the present one.
+    #[error("the bucket's record has changed meanwhile")]
+    Superseded,
     /// A bucket that still has objects or uploads.
     #[error("the bucket is not empty")]
     BucketNotEmpty,
@@ -489,6 +492,14 @@ pub trait Metadata: Clone + Send + Sync + 'static {
     fn create_bucket(
         &self,
         bucket: BucketRow,
+        mutation: Mutation,
+    ) -> impl Future<Output = MetadataResult<bool>> + Send;
+    /// Puts `bucket` in the place of the same bucket's record `replaces`, and its recovery records in the place of the former
+    /// ones. [`MetadataError::Superseded`] when another record is there; the very same one again is `Ok(false)`.
+    fn update_bucket(
+        &self,
+        bucket: BucketRow,
+        replaces: Vec<u8>,
         mutation: Mutation,
     ) -> impl Future<Output = MetadataResult<bool>> + Send;
     /// By name.

@@ -206,6 +206,13 @@ impl<'de> Deserialize<'de> for V1 {
     }
 }
 
+/// For numbers that are written only when they say something: fields that later records of a type have.
+#[must_use]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+pub fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

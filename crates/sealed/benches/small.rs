@@ -44,7 +44,8 @@ fn main() {
     let receiver = alice.receiver_key(&deployment);
     let holders: [&dyn WrapTo; 1] = [&receiver];
     let key_record =
-        BucketKeyRecord::create(&mut rng, &alice, &deployment, &key, time, &holders).expect("made");
+        BucketKeyRecord::create(&mut rng, &alice, &deployment, &key, time, 0, &holders)
+            .expect("made");
     let head = SmallHead {
         bucket: bucket.id,
         name: "notes/2027.txt".parse().expect("a key"),

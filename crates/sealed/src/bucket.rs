@@ -2,12 +2,12 @@
 
 use crypto::identity::SignatureError;
 use crypto::{Identity, Label};
-use domain::limits::WRITERS_MAX;
-use domain::{BucketId, BucketName, DeploymentId, Principal, Profile, TimestampMs};
+use domain::limits::{READERS_MAX, WRITERS_MAX};
+use domain::{BucketId, BucketName, DeploymentId, KeyId, Principal, Profile, TimestampMs};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, RecordError, TypeName, Typed, V1, invalid};
+use crate::codec::{self, RecordError, TypeName, Typed, V1, invalid, is_zero};
 use crate::manifest::Geometry;
 use crate::signed::{Content, Signed};
 
@@ -31,8 +31,60 @@ pub struct Bucket {
     pub geometry: Geometry,
     /// Who may write.
     pub writers: WriterSet,
+    /// Who may read besides: the gateway gives them ciphertext. What opens it is a matter of keys.
+    pub readers: Readers,
+    /// The named key that new bucket keys are wrapped to, and to nothing else; absent: the writer's own identity.
+    pub key: Option<KeyId>,
+    /// Grows when somebody loses a right: bucket keys of an earlier generation take no new objects.
+    pub key_generation: u64,
     /// When the bucket was made.
     pub created: TimestampMs,
+}
+
+/// Principals that may read, ascending, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readers(Vec<Principal>);
+
+/// Too many readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a bucket has at most {READERS_MAX} readers besides its writers")]
+pub struct ReadersError;
+
+impl Readers {
+    /// Sorts and deduplicates.
+    ///
+    /// # Errors
+    /// [`ReadersError`] for more than 1,000.
+    pub fn new(mut readers: Vec<Principal>) -> Result<Self, ReadersError> {
+        readers.sort_unstable();
+        readers.dedup();
+        if readers.len() > READERS_MAX {
+            return Err(ReadersError);
+        }
+        Ok(Self(readers))
+    }
+
+    /// In ascending order.
+    #[must_use]
+    pub fn list(&self) -> &[Principal] {
+        &self.0
+    }
+
+    /// Whether `principal` is one.
+    #[must_use]
+    pub fn contains(&self, principal: &Principal) -> bool {
+        self.0.binary_search(principal).is_ok()
+    }
+}
+
+/// Somebody who wrote once and may no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerWriter {
+    /// Who.
+    pub writer: Principal,
+    /// The last writer set that they were in: entries under this one and earlier ones still count.
+    pub until: u64,
 }
 
 /// The principals whose entries count, by version.
@@ -40,11 +92,14 @@ pub struct Bucket {
 pub struct WriterSet {
     version: u64,
     writers: Vec<Principal>,
+    former: Vec<FormerWriter>,
 }
 
 /// Why a writer set is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a writer set has a version of at least 1 and at most {WRITERS_MAX} writers")]
+#[error(
+    "a writer set has a version of at least 1 and at most {WRITERS_MAX} writers, and as many former ones of earlier versions"
+)]
 pub struct WriterSetError;
 
 impl WriterSet {
@@ -58,7 +113,87 @@ impl WriterSet {
         if version == 0 || writers.len() > WRITERS_MAX {
             return Err(WriterSetError);
         }
-        Ok(Self { version, writers })
+        Ok(Self {
+            version,
+            writers,
+            former: Vec::new(),
+        })
+    }
+
+    /// With those who wrote once: sorted by writer, each once and in none of the present writers' places.
+    ///
+    /// # Errors
+    /// [`WriterSetError`] also for a former writer of this or a later version.
+    pub fn with_former(mut self, mut former: Vec<FormerWriter>) -> Result<Self, WriterSetError> {
+        former.sort_unstable_by_key(|one| one.writer);
+        let sound = |one: &FormerWriter| (1..self.version).contains(&one.until);
+        if former.len() > WRITERS_MAX
+            || !former.is_sorted_by(|a, b| a.writer < b.writer)
+            || !former.iter().all(sound)
+            || former.iter().any(|one| self.contains(&one.writer))
+        {
+            return Err(WriterSetError);
+        }
+        self.former = former;
+        Ok(self)
+    }
+
+    /// The next version, with `writer` in it.
+    ///
+    /// # Errors
+    /// [`WriterSetError`].
+    pub fn adding(&self, writer: Principal) -> Result<Self, WriterSetError> {
+        let mut writers = self.writers.clone();
+        writers.push(writer);
+        let mut former = self.former.clone();
+        former.retain(|one| one.writer != writer);
+        Self::new(self.next_version()?, writers)?.with_former(former)
+    }
+
+    /// The next version, without `writer`; entries under versions up to this one keep counting.
+    ///
+    /// # Errors
+    /// [`WriterSetError`].
+    pub fn removing(&self, writer: Principal) -> Result<Self, WriterSetError> {
+        let mut writers = self.writers.clone();
+        writers.retain(|other| *other != writer);
+        let mut former = self.former.clone();
+        if self.contains(&writer) {
+            former.retain(|one| one.writer != writer);
+            former.push(FormerWriter {
+                writer,
+                until: self.version,
+            });
+        }
+        Self::new(self.next_version()?, writers)?.with_former(former)
+    }
+
+    /// The same writers as the next version: another part of the record changes.
+    ///
+    /// # Errors
+    /// [`WriterSetError`].
+    pub fn renewed(&self) -> Result<Self, WriterSetError> {
+        Self::new(self.next_version()?, self.writers.clone())?.with_former(self.former.clone())
+    }
+
+    fn next_version(&self) -> Result<u64, WriterSetError> {
+        self.version.checked_add(1).ok_or(WriterSetError)
+    }
+
+    /// Those who wrote once, ascending.
+    #[must_use]
+    pub fn former(&self) -> &[FormerWriter] {
+        &self.former
+    }
+
+    /// Whether an entry of `principal` under version `entry` counts: it writes now, or did then.
+    #[must_use]
+    pub fn accepts(&self, principal: &Principal, entry: u64) -> bool {
+        self.contains(principal)
+            || self
+                .former
+                .iter()
+                .any(|one| one.writer == *principal && entry <= one.until)
     }
 
     /// Grows by one with every change.
@@ -130,7 +265,11 @@ impl Bucket {
             writers: WriterSet {
                 version: 1,
                 writers: vec![owner],
+                former: Vec::new(),
             },
+            readers: Readers::default(),
+            key: None,
+            key_generation: 0,
             created,
         }
     }
@@ -248,6 +387,10 @@ impl Content for Bucket {
             blocks: self.geometry.chunk_blocks(),
             writer_set: self.writers.version,
             writers: self.writers.writers.clone(),
+            former: self.writers.former.clone(),
+            readers: self.readers.0.clone(),
+            key: self.key,
+            key_generation: self.key_generation,
             created: self.created,
         })
     }
@@ -259,8 +402,22 @@ impl Content for Bucket {
                 "writers are listed in ascending order, each once",
             ));
         }
+        if !wire.former.is_sorted_by(|a, b| a.writer < b.writer)
+            || !wire.readers.is_sorted_by(|a, b| a < b)
+        {
+            return Err(invalid::<Wire>(
+                "former writers and readers are listed in ascending order, each once",
+            ));
+        }
         let writers = WriterSet::new(wire.writer_set, wire.writers)
-            .map_err(|_| invalid::<Wire>("at least version 1, at most 1,000 writers"))?;
+            .and_then(|set| set.with_former(wire.former))
+            .map_err(|_| {
+                invalid::<Wire>(
+                    "at least version 1, at most 1,000 writers, former ones of earlier versions",
+                )
+            })?;
+        let readers =
+            Readers::new(wire.readers).map_err(|_| invalid::<Wire>("at most 1,000 readers"))?;
         let geometry = Geometry::new(wire.blocks)
             .map_err(|_| invalid::<Wire>("a chunk has 16 to 64 blocks"))?;
         Ok(Self {
@@ -271,6 +428,9 @@ impl Content for Bucket {
             profile: wire.profile,
             geometry,
             writers,
+            readers,
+            key: wire.key,
+            key_generation: wire.key_generation,
             created: wire.created,
         })
     }
@@ -291,11 +451,19 @@ struct Wire {
     blocks: u8,
     writer_set: u64,
     writers: Vec<Principal>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<FormerWriter>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    readers: Vec<Principal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<KeyId>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    key_generation: u64,
     created: TimestampMs,
 }
 
 impl Typed for Wire {
     const TYPE: &'static str = "bucket";
-    // 1,000 writers of 34 bytes, and the rest.
-    const BYTES_MAX: usize = 40_000;
+    // 1,000 writers and readers of 34 bytes, 1,000 former writers of 60, and the rest.
+    const BYTES_MAX: usize = 140_000;
 }

@@ -14,7 +14,7 @@ use domain::{BucketId, BucketKeyId, DeploymentId, Principal, TimestampMs};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, RecordError, TypeName, Typed, V1, invalid};
+use crate::codec::{self, RecordError, TypeName, Typed, V1, invalid, is_zero};
 use crate::signed::{Content, Signed};
 use crate::wraps::{self, WireWrap};
 
@@ -29,6 +29,8 @@ pub struct BucketKeyStatement {
     pub writer: Principal,
     /// When; it is used for new versions for at most 24 hours.
     pub created: TimestampMs,
+    /// The bucket's key generation then; used for new versions only while it is the bucket's.
+    pub generation: u64,
     /// Which key it is.
     pub commitment: BucketKeyCommitment,
 }
@@ -66,6 +68,7 @@ impl BucketKeyRecord {
         deployment: &DeploymentId,
         key: &BucketKey,
         created: TimestampMs,
+        generation: u64,
         holders: &[&dyn WrapTo],
     ) -> Result<Self, BucketKeyError> {
         if holders.is_empty() || holders.len() > WRAPS_MAX {
@@ -85,6 +88,7 @@ impl BucketKeyRecord {
             bucket: key.bucket,
             writer: writer.principal(),
             created,
+            generation,
             commitment: key.commitment(),
         };
         Ok(Self {
@@ -202,6 +206,7 @@ impl Content for BucketKeyStatement {
             bucket: self.bucket,
             writer: self.writer,
             created: self.created,
+            generation: self.generation,
             commitment: self.commitment.0,
         })
     }
@@ -213,6 +218,7 @@ impl Content for BucketKeyStatement {
             bucket: wire.bucket,
             writer: wire.writer,
             created: wire.created,
+            generation: wire.generation,
             commitment: BucketKeyCommitment(wire.commitment),
         })
     }
@@ -228,6 +234,8 @@ struct WireStatement {
     bucket: BucketId,
     writer: Principal,
     created: TimestampMs,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    generation: u64,
     #[serde(with = "serde_bytes")]
     commitment: [u8; 32],
 }

@@ -151,7 +151,7 @@ impl Signed<Entry> {
                 record,
             });
         }
-        if !bucket.writers.contains(&self.writer) {
+        if !bucket.writers.accepts(&self.writer, self.writer_set) {
             return Err(EntryError::NotAWriter(self.writer));
         }
         Ok(self.verify_signature(bucket.deployment())?)

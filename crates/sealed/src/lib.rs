@@ -29,7 +29,7 @@ mod wraps;
 
 pub use records::codec;
 
-pub use bucket::{Bucket, BucketRecord, VerifiedBucket, WriterSet};
+pub use bucket::{Bucket, BucketRecord, FormerWriter, Readers, VerifiedBucket, WriterSet};
 pub use bucket_key::BucketKeyRecord;
 pub use codec::RecordError;
 pub use entry::{Entry, Predecessor, SignedEntry, Target};

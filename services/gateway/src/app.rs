@@ -13,6 +13,7 @@ use transport::{Credentials, LedgerClient};
 use crate::budget::Budget;
 use crate::codecs::Codecs;
 use crate::config::GatewayConfig;
+use crate::custody::Custody;
 use crate::http::Answer;
 use crate::http::answer::Failure;
 use crate::metrics::Metrics;
@@ -58,6 +59,8 @@ pub struct App {
     pub placed: Notify,
     /// The way to the ledger, where there is one.
     pub ledger: Option<LedgerClient>,
+    /// The way to custodians and workers, where there are any.
+    pub custody: Option<Custody>,
     /// Records on the nodes that nobody has settled.
     pub unsettled: Arc<Unsettled>,
     /// When it started.

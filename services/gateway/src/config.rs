@@ -49,6 +49,8 @@ pub struct CustodyConfig {
     pub genesis: Arc<ledger::Genesis>,
     /// The validator: `unix:PATH` or `tls:HOST:PORT`.
     pub validator: String,
+    /// The socket through which the attestation policy is read, with proofs.
+    pub relay: PathBuf,
     /// The custodians, in the order of their slots; none: named keys are not served.
     pub custodians: Vec<CustodianEndpoint>,
     /// The workers.

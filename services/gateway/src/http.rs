@@ -5,7 +5,9 @@ pub mod answer;
 pub mod authentication;
 pub mod body;
 pub mod buckets;
+pub mod custody;
 pub mod flow;
+pub mod keys;
 pub mod ledger;
 pub mod objects;
 pub mod openapi;
@@ -35,7 +37,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/buckets", post(buckets::create).get(buckets::list))
         .route(
             "/v1/buckets/{bucket}",
-            get(buckets::show).delete(buckets::remove),
+            get(buckets::show)
+                .put(buckets::change)
+                .delete(buckets::remove),
         )
         .route(
             "/v1/buckets/{bucket}/keys/{key_id}",
@@ -70,6 +74,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/ledger/read", post(ledger::read))
         .route("/v1/ledger/list", get(ledger::list))
         .route("/v1/ledger/headers", get(ledger::header))
+        .route("/v1/keys/{key}/versions/{version}/deal", post(keys::deal))
+        .route("/v1/keys/{key}/decrypt", post(keys::decrypt))
+        .route("/v1/custody", get(custody::show))
+        .route("/v1/custody/confirm", post(custody::confirm))
+        .route("/v1/custody/audit", post(custody::audit))
         .route("/v1/admin/nodes", get(admin::nodes))
         .route("/v1/admin/status", get(admin::status))
         .route("/v1/admin/space", get(admin::space))

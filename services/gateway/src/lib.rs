@@ -9,6 +9,7 @@ pub mod app;
 pub mod budget;
 pub mod codecs;
 pub mod config;
+pub mod custody;
 pub mod http;
 pub mod metrics;
 pub mod node_port;

@@ -43,13 +43,15 @@ impl Bucket {
         Ok(Self { row, record })
     }
 
-    /// What a principal may do here: the owner everything, writers read and write, others nothing.
+    /// What a principal may do here: the owner everything, writers read and write, readers read, others nothing.
     #[must_use]
     pub fn permissions_of(&self, principal: &Principal) -> Permissions {
         if *principal == self.row.owner {
             Permissions::ADMIN
         } else if self.record.record().writers.contains(principal) {
             Permissions::WRITER
+        } else if self.record.record().readers.contains(principal) {
+            Permissions::READ
         } else {
             Permissions::NONE
         }
@@ -89,10 +91,49 @@ pub fn new_bucket(
     })
 }
 
-/// Checks a bucket key's record: the caller's own, for this bucket.
+/// Checks a record that shall take the place of a bucket's: of the same bucket, newer, signed by its owner, and with nothing
+/// changed but who may do what, and the keys.
 ///
 /// # Errors
-/// [`Code::MalformedRecord`].
+/// [`Code::MalformedRecord`], [`Code::BucketChanged`].
+pub fn changed_bucket(
+    bytes: Vec<u8>,
+    bucket: &Bucket,
+    deployment: &DeploymentId,
+) -> Answer<BucketRow> {
+    let what = "bucket record";
+    let record = BucketRecord::decode(&bytes).map_err(|error| malformed(what, error))?;
+    let verified = record
+        .verify(deployment)
+        .map_err(|error| malformed(what, error))?;
+    let (new, known) = (verified.record(), bucket.record.record());
+    verified
+        .expect_id(&known.id)
+        .map_err(|error| malformed(what, error))?;
+    verified
+        .expect_successor_of(&bucket.record)
+        .map_err(|error| Failure::new(Code::BucketChanged, error.to_string()))?;
+    let same = new.name == known.name
+        && new.profile == known.profile
+        && new.geometry == known.geometry
+        && new.created == known.created;
+    if !same || new.key_generation < known.key_generation {
+        return Err(malformed(
+            what,
+            "name, coding and time of a bucket stay, and its key generation only grows",
+        ));
+    }
+    Ok(BucketRow {
+        recovery: Vec::new(),
+        record: bytes,
+        ..bucket.row.clone()
+    })
+}
+
+/// Checks a bucket key's record: the caller's own, for this bucket and its present generation.
+///
+/// # Errors
+/// [`Code::MalformedRecord`], [`Code::StaleBucketKey`].
 pub fn new_bucket_key(
     bytes: Vec<u8>,
     id: BucketKeyId,
@@ -109,6 +150,7 @@ pub fn new_bucket_key(
     if statement.id != id || statement.bucket != bucket.row.id || statement.writer != *caller {
         return Err(malformed(what, "it is for another bucket, writer or id"));
     }
+    same_generation(statement.generation, bucket)?;
     Ok(BucketKeyRow {
         id,
         bucket: bucket.row.id,
@@ -116,6 +158,27 @@ pub fn new_bucket_key(
         recovery: Vec::new(),
         record: bytes,
     })
+}
+
+fn same_generation(generation: u64, bucket: &Bucket) -> Answer<()> {
+    let present = bucket.record.record().key_generation;
+    if generation == present {
+        return Ok(());
+    }
+    let detail = format!(
+        "the bucket key is of generation {generation}, the bucket's is {present}: draw a new key and write again"
+    );
+    Err(Failure::new(Code::StaleBucketKey, detail))
+}
+
+/// Checks that a stored bucket key still takes new objects.
+///
+/// # Errors
+/// [`Code::StaleBucketKey`].
+pub fn usable_bucket_key(stored: &[u8], bucket: &Bucket) -> Answer<()> {
+    let record = BucketKeyRecord::decode(stored)
+        .map_err(|error| Failure::internal(format!("stored bucket key: {error}")))?;
+    same_generation(record.statement().generation, bucket)
 }
 
 /// What a version record says, checked.
@@ -235,19 +298,33 @@ pub fn stored_protection(bytes: &[u8]) -> Answer<(Option<BucketKeyId>, Vec<Strin
     ))
 }
 
+/// What opens a stored bucket key, in words.
+///
+/// # Errors
+/// Internal: it was checked when it came in.
+pub fn bucket_key_wraps(bytes: &[u8]) -> Answer<Vec<String>> {
+    let record = BucketKeyRecord::decode(bytes)
+        .map_err(|error| Failure::internal(format!("stored bucket key: {error}")))?;
+    Ok(record.wraps().iter().map(in_words).collect())
+}
+
+/// Kind, and for whom.
+fn in_words(wrap: &Wrap) -> String {
+    match wrap {
+        Wrap::Identity { receiver, .. } => format!("identity {receiver}"),
+        Wrap::Passphrase { .. } => "passphrase".to_owned(),
+        Wrap::NamedKey(wrap) => format!("named-key {} version {}", wrap.key, wrap.version),
+        Wrap::Other { kind, .. } => match *kind {
+            kind::LINK_KEY => "link-key".to_owned(),
+            kind::CUSTOMER_KEY => "customer-key".to_owned(),
+            other => format!("kind-{other}"),
+        },
+    }
+}
+
+/// Wraps of the version itself, beside the one under its bucket key.
 fn wrap_kinds(record: &VersionRecord) -> Vec<String> {
-    let name = |wrap: &Wrap| match wrap.to_parts().0 {
-        kind::IDENTITY => "identity".to_owned(),
-        kind::PASSPHRASE => "passphrase".to_owned(),
-        kind::NAMED_KEY => "named-key".to_owned(),
-        kind::LINK_KEY => "link-key".to_owned(),
-        kind::CUSTOMER_KEY => "customer-key".to_owned(),
-        other => format!("kind-{other}"),
-    };
-    let key = record.protection().map(|_| "bucket-key".to_owned());
-    key.into_iter()
-        .chain(record.wraps().iter().map(name))
-        .collect()
+    record.wraps().iter().map(in_words).collect()
 }
 
 /// Checks a manifest's root against the CID that the entry names.

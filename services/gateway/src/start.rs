@@ -16,6 +16,7 @@ use crate::app::{App, bucket_cache};
 use crate::budget::Budget;
 use crate::codecs::Codecs;
 use crate::config::{GatewayConfig, NodeEndpoint, ServerCertificate};
+use crate::custody::Custody;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::node_port::NodePort;
@@ -38,6 +39,9 @@ pub enum GatewayError {
     /// The genesis of another deployment's ledger.
     #[error("the genesis is that of another deployment")]
     OtherGenesis,
+    /// Custodians and workers cannot be reached as configured.
+    #[error(transparent)]
+    Custody(#[from] crate::custody::CustodyError),
     /// A node's address that cannot be read.
     #[error("node address {0:?} is neither unix:PATH nor tls:HOST:PORT")]
     NodeAddress(String),
@@ -150,6 +154,7 @@ impl Gateway {
         let bound = listener.local_addr().map_err(listen)?;
         let mut token = [0; 4];
         getrandom::fill(&mut token)?;
+        let ledger = ledger_client(&config, &credentials)?;
         let mut app = App {
             epoch: 0,
             reader: Reader::new(Arc::clone(&peers), Arc::clone(&codecs)),
@@ -161,7 +166,8 @@ impl Gateway {
             credentials: Arc::clone(&credentials),
             pending_work: Notify::new(),
             placed: Notify::new(),
-            ledger: ledger_client(&config, &credentials)?,
+            custody: custody(&config, ledger.as_ref()).await?,
+            ledger,
             unsettled: Arc::default(),
             started: Instant::now(),
             session_stored: AtomicBool::new(false),
@@ -260,6 +266,19 @@ fn ledger_client(
         ClientOptions::default(),
     )?;
     Ok(Some(client))
+}
+
+/// Sessions with custodians and workers, where the deployment has them.
+async fn custody(
+    config: &GatewayConfig,
+    ledger: Option<&LedgerClient>,
+) -> Result<Option<Custody>, GatewayError> {
+    match (&config.custody, ledger) {
+        (Some(custody), Some(ledger)) if !custody.custodians.is_empty() => {
+            Ok(Some(Custody::start(custody, ledger.clone()).await?))
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn peer(

@@ -175,6 +175,8 @@ pub enum Command {
     Mb(MbArgs),
     /// Remove an empty bucket
     Rb(RbArgs),
+    /// Show a bucket, and say who may read and write it
+    Bucket(BucketArgs),
 
     /// Make, show, grant and rotate named keys, which nobody holds
     Key(KeyArgs),

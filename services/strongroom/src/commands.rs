@@ -4,6 +4,7 @@ pub mod admin;
 pub mod attest;
 pub mod audit;
 pub mod bench;
+pub mod bucket;
 pub mod change;
 pub mod decrypt;
 pub mod encrypt;

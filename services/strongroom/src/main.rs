@@ -95,6 +95,7 @@ fn run(cli: Cli, output: Output, origin_of: OriginOf<'_>) -> Outcome {
         Command::Verify(args) => commands::admin::verify(&context, &args),
         Command::Mb(args) => commands::change::mb(&context, &args),
         Command::Rb(args) => commands::change::rb(&context, &args),
+        Command::Bucket(args) => commands::bucket::run(&context, &args),
         Command::Key(args) => commands::key::run(&context, &args),
         Command::Encrypt(args) => commands::encrypt::run(&context, &args),
         Command::Decrypt(args) => commands::decrypt::run(&context, &args),

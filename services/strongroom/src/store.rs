@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
-    Bucket, ByteRange, Client, ClientConfig, Condition, DeploymentPin, ErrorKind, GetOptions,
-    ListOptions, Progress,
+    Bucket, BucketChange, ByteRange, Client, ClientConfig, Condition, DeploymentPin, ErrorKind,
+    GetOptions, ListOptions, Progress,
 };
-use domain::{BucketName, Profile, VersionId};
+use domain::{BucketName, KeyId, Profile, VersionId};
 use futures_util::TryStreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::problem::Code;
@@ -146,9 +146,26 @@ impl Store {
     }
 
     /// Makes a bucket.
-    pub async fn make_bucket(&self, name: &BucketName, profile: Profile) -> Outcome<Arc<Bucket>> {
+    pub async fn make_bucket(
+        &self,
+        name: &BucketName,
+        profile: Profile,
+        key: Option<KeyId>,
+    ) -> Outcome<Arc<Bucket>> {
         self.client
-            .make_bucket(name, profile)
+            .make_bucket(name, profile, key)
+            .await
+            .map_err(explain)
+    }
+
+    /// Changes a bucket of this identity's; `None` when it says so already.
+    pub async fn change_bucket(
+        &self,
+        name: &BucketName,
+        change: BucketChange,
+    ) -> Outcome<Option<Arc<Bucket>>> {
+        self.client
+            .change_bucket(name, change)
             .await
             .map_err(explain)
     }
@@ -381,6 +398,9 @@ pub fn explain(error: client::Error) -> Failure {
         Some(Code::BucketExists) => {
             Some("choose another name: names are shared by everybody in a deployment")
         }
+        Some(Code::StaleBucketKey) => Some(
+            "somebody lost a right in the bucket while this was written: run the same command again",
+        ),
         Some(Code::SignatureExpired) => Some("set this machine's clock"),
         Some(Code::CustodyRefused) => match error.custody_reason() {
             Some("not-granted") => {

@@ -246,6 +246,7 @@ impl Store {
                 let buckets: Vec<_> = self.buckets.values().collect();
                 ok(&json!({ "buckets": buckets, "next": null }))
             }
+            ("PUT", ["buckets", _]) => self.create_bucket(body),
             ("GET", ["buckets", name]) => {
                 let info = self.buckets.get(*name).ok_or(Code::NotFound)?;
                 ok(&serde_json::to_value(info).unwrap())

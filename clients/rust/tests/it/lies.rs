@@ -251,7 +251,7 @@ async fn another_bucket_under_a_pinned_name_is_refused() {
         .await
         .unwrap();
     other
-        .make_bucket(&bucket(), Profile::DATACENTRE)
+        .make_bucket(&bucket(), Profile::DATACENTRE, None)
         .await
         .unwrap();
     let fresh = world.fresh_client().await;

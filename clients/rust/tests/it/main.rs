@@ -5,6 +5,7 @@
 mod fake;
 mod faults;
 mod lies;
+mod named_keys;
 mod objects;
 
 use std::path::Path;
@@ -63,7 +64,7 @@ pub async fn world() -> World {
         .await
         .unwrap();
     client
-        .make_bucket(&bucket(), Profile::DATACENTRE)
+        .make_bucket(&bucket(), Profile::DATACENTRE, None)
         .await
         .unwrap();
     World { fake, client, dir }

@@ -168,7 +168,7 @@ async fn copies_moves_and_deletions_touch_no_data() {
     let (client, options) = (&world.client, CopyOptions::default());
     let other = "other".parse().unwrap();
     client
-        .make_bucket(&other, Profile::DATACENTRE)
+        .make_bucket(&other, Profile::DATACENTRE, None)
         .await
         .unwrap();
     let bytes = content(SMALL_PLAIN_BYTES_MAX + 1, 4);

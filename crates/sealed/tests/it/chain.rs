@@ -182,7 +182,8 @@ fn a_bucket_key_put_in_by_the_gateway_is_refused() {
     let receiver = alice().receiver_key(&DEPLOYMENT);
     let holders: [&dyn WrapTo; 1] = [&receiver];
     let record =
-        BucketKeyRecord::create(&mut rng, &alice(), &DEPLOYMENT, &genuine, TIME, &holders).unwrap();
+        BucketKeyRecord::create(&mut rng, &alice(), &DEPLOYMENT, &genuine, TIME, 0, &holders)
+            .unwrap();
     let opened = record.unwrap_key(&DEPLOYMENT, &alice()).unwrap();
     assert!(opened.danger_key().ct_eq(genuine.danger_key()));
 

@@ -71,6 +71,7 @@ fn bucket_key_record_by_identity_and_by_passphrase() {
             &DEPLOYMENT,
             &bucket_key,
             TIME,
+            3,
             &[holder],
         )
         .unwrap()

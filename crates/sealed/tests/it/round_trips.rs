@@ -1,8 +1,8 @@
 //! Any valid record survives its encoding; no bytes at all make a decoder panic or take what it would not write.
 
-use domain::{BucketId, Cid, Codec, ObjectKey, Principal, Profile, TimestampMs, VersionId};
+use domain::{BucketId, Cid, Codec, KeyId, ObjectKey, Principal, Profile, TimestampMs, VersionId};
 use proptest::prelude::*;
-use sealed::bucket::{Bucket, BucketRecord, WriterSet, bucket_id};
+use sealed::bucket::{Bucket, BucketRecord, FormerWriter, Readers, WriterSet, bucket_id};
 use sealed::bucket_key::BucketKeyRecord;
 use sealed::entry::{Entry, Predecessor, SignedEntry, Target};
 use sealed::manifest::{ContentManifest, Geometry, decode_page};
@@ -49,6 +49,10 @@ prop_compose! {
         blocks in 16_u8..=64,
         version in 1_u64..,
         writers in prop::collection::vec(any::<[u8; 32]>(), 0..20),
+        former in prop::collection::vec((any::<[u8; 32]>(), any::<u64>()), 0..3),
+        readers in prop::collection::vec(any::<[u8; 32]>(), 0..3),
+        key in prop::option::of(any::<[u8; 32]>()),
+        key_generation in 0_u64..3,
         created: u64,
     ) -> Bucket {
         let owner = alice().principal();
@@ -59,7 +63,22 @@ prop_compose! {
             name: name.parse().unwrap(),
             profile: Profile::new(data, parity).unwrap(),
             geometry: Geometry::new(blocks).unwrap(),
-            writers: WriterSet::new(version, writers.into_iter().map(Principal).collect()).unwrap(),
+            writers: WriterSet::new(version, writers.into_iter().map(Principal).collect())
+                .unwrap()
+                .with_former(
+                    former
+                        .into_iter()
+                        .filter(|_| version > 1)
+                        .map(|(writer, until)| FormerWriter {
+                            writer: Principal(writer),
+                            until: 1 + until % (version - 1),
+                        })
+                        .collect(),
+                )
+                .unwrap(),
+            readers: Readers::new(readers.into_iter().map(Principal).collect()).unwrap(),
+            key: key.map(KeyId),
+            key_generation,
             created: TimestampMs(created),
         }
     }

@@ -150,6 +150,7 @@ fn record_vectors_are_what_this_implementation_makes() {
         &DEPLOYMENT,
         &bucket_key,
         TIME,
+        0,
         &holders,
     )
     .unwrap();

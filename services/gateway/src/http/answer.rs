@@ -60,6 +60,10 @@ impl From<MetadataError> for Failure {
             MetadataError::NotFound(what) => Self::not_found(what),
             MetadataError::Exists("bucket") => Self::new(Code::BucketExists, text),
             MetadataError::Exists(_) => Self::new(Code::Conflict, text),
+            MetadataError::Superseded => Self::new(
+                Code::BucketChanged,
+                "the bucket's record has changed meanwhile: read it again and repeat the change on top of that",
+            ),
             MetadataError::BucketNotEmpty => Self::new(
                 Code::BucketNotEmpty,
                 "the bucket still has objects or uploads in progress: remove them first",

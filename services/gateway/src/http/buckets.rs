@@ -228,6 +228,39 @@ pub async fn show(
     Ok(Json(info(&bucket.row)))
 }
 
+/// Changes who may read and write a bucket, or its keys: the body is the bucket's record, newer and signed by its owner.
+#[utoipa::path(put, path = "/v1/buckets/{bucket}", tag = "buckets", params(("bucket" = String, Path)),
+    request_body(content = super::openapi::ByteString, content_type = "application/cbor"),
+    responses((status = 200, body = BucketInfo), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<Json<BucketInfo>> {
+    let known = app.bucket_by_name(&name).await?;
+    caller.allow(&known, Permission::Admin)?;
+    let bytes = control_body(&app, &caller, request).await?;
+    // What is cached may be older than what another gateway stored.
+    app.forget_bucket(&known);
+    let known = app.bucket_by_name(&name).await?;
+    let mut row = records::changed_bucket(bytes.to_vec(), &known, &app.config.deployment)?;
+    let mut claims = Claims::default();
+    let record = app
+        .store_recovery(Kind::Bucket, &[&row.record], &mut claims)
+        .await?;
+    row.recovery = vec![record];
+    let answer = info(&row);
+    let changed = app
+        .metadata
+        .update_bucket(row, known.row.record.clone(), caller.mutation(&app))
+        .await;
+    claims.settle(&changed, |fresh| *fresh);
+    app.forget_bucket(&known);
+    changed?;
+    Ok(Json(answer))
+}
+
 /// Removes an empty bucket.
 #[utoipa::path(delete, path = "/v1/buckets/{bucket}", tag = "buckets", params(("bucket" = String, Path)),
     responses((status = 204), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]
@@ -276,6 +309,20 @@ pub async fn put_key(
 }
 
 impl App {
+    /// Checks that new objects may come under a bucket key. Where nobody has lost a right yet, every key is good.
+    pub(super) async fn usable_bucket_key(
+        &self,
+        bucket: &Bucket,
+        id: Option<BucketKeyId>,
+    ) -> Answer<()> {
+        let Some(id) = id.filter(|_| bucket.record.record().key_generation > 0) else {
+            return Ok(());
+        };
+        let key = self.metadata.bucket_key(bucket.row.id, id).await?;
+        let key = key.ok_or_else(|| Failure::not_found("bucket key"))?;
+        records::usable_bucket_key(&key.record, bucket)
+    }
+
     /// Checks and stores a bucket key's record with its recovery record; `false` when the same one is there already.
     pub(super) async fn put_bucket_key(
         &self,

@@ -134,8 +134,8 @@ pub async fn put_small(
         .inc_by(u64::try_from(bytes.len()).unwrap_or(0));
     let small = records::small(&bytes)?;
     let now = app.now();
-    let version =
-        records::object_version(&small.version_record, &bucket, &caller.principal, now)?.row;
+    let checked = records::object_version(&small.version_record, &bucket, &caller.principal, now)?;
+    let version = checked.row;
     if version.key != key {
         return Err(Failure::new(
             Code::MalformedRecord,
@@ -152,6 +152,7 @@ pub async fn put_small(
         app.put_bucket_key(&bucket, &caller.principal, id, record, app.own_mutation())
             .await?;
     }
+    app.usable_bucket_key(&bucket, checked.bucket_key).await?;
     app.require_session().await?;
     let recovery = app
         .recovery
@@ -346,9 +347,18 @@ pub async fn stat(
         .current(bucket.row.id, &key)
         .await?
         .ok_or_else(|| Failure::not_found("object"))?;
-    let (bucket_key, wraps) = records::stored_protection(&row.version.record)?;
+    let (bucket_key, own_wraps) = records::stored_protection(&row.version.record)?;
     let bucket_key_id =
         bucket_key.ok_or_else(|| Failure::internal("an object without a bucket key"))?;
+    let mut wraps = match app
+        .metadata
+        .bucket_key(bucket.row.id, bucket_key_id)
+        .await?
+    {
+        Some(key) => records::bucket_key_wraps(&key.record)?,
+        None => Vec::new(),
+    };
+    wraps.extend(own_wraps);
     let mut tally = Tally::default();
     let mut from = 0;
     loop {
@@ -513,8 +523,9 @@ pub async fn copy(
     caller
         .allow(&source_bucket, Permission::Read)
         .map_err(|_| missing())?;
-    let version =
-        records::object_version(&body.version_record, &bucket, &caller.principal, now)?.row;
+    let checked = records::object_version(&body.version_record, &bucket, &caller.principal, now)?;
+    app.usable_bucket_key(&bucket, checked.bucket_key).await?;
+    let version = checked.row;
     if version.manifest != source.version.manifest
         || version.plain_bytes != source.version.plain_bytes
     {

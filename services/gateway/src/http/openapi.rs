@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, buckets, ledger, objects, uploads, versions};
+use super::{admin, buckets, custody, keys, ledger, objects, uploads, versions};
 
 /// The document.
 #[derive(OpenApi)]
@@ -15,11 +15,12 @@ use super::{admin, buckets, ledger, objects, uploads, versions};
     ),
     paths(
         admin::deployment, admin::health, admin::metrics, admin::nodes, admin::status, admin::space,
-        buckets::create, buckets::list, buckets::show, buckets::remove, buckets::put_key, buckets::get_key,
+        buckets::create, buckets::list, buckets::show, buckets::change, buckets::remove, buckets::put_key, buckets::get_key,
         objects::list, objects::put_small, objects::get, objects::stat, objects::delete, objects::copy,
         uploads::create, uploads::list, uploads::show, uploads::abort, uploads::put_chunk, uploads::put_page, uploads::complete,
         versions::show, versions::page, versions::chunk,
         ledger::status, ledger::genesis, ledger::submit, ledger::receipt, ledger::read, ledger::list, ledger::header,
+        keys::deal, keys::decrypt, custody::show, custody::confirm, custody::audit,
         show,
     ),
     components(schemas(wire::problem::Problem)),
@@ -32,6 +33,7 @@ use super::{admin, buckets, ledger, objects, uploads, versions};
         (name = "uploads", description = "Objects over 256 KiB, chunk by chunk"),
         (name = "versions", description = "Reading by version"),
         (name = "ledger", description = "The ledger: what it answers is checked by whoever asked"),
+        (name = "keys", description = "Named keys, and those who hold them: requests are signed, answers are sealed to who asked"),
         (name = "admin", description = "For the deployment's administrator")
     )
 )]

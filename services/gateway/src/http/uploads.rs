@@ -411,6 +411,7 @@ pub async fn complete(
     let version =
         records::object_version(&complete.version_record, &bucket, &caller.principal, now)?;
     records::same_bucket(&version.row, upload.bucket)?;
+    app.usable_bucket_key(&bucket, version.bucket_key).await?;
     if version.row.key != upload.key {
         return Err(Failure::new(
             Code::MalformedRecord,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::units::parse_size;
 
@@ -268,6 +268,7 @@ pub struct VerifyArgs {
 #[command(after_help = "\
 Examples:
   strongroom mb sr://photos
+  strongroom mb --key payroll sr://payslips       opened by whoever the ledger permits to use that key
   strongroom mb --profile untrusted sr://photos   10+10: twice the bytes, for nodes of strangers")]
 pub struct MbArgs {
     /// Names of buckets
@@ -276,6 +277,68 @@ pub struct MbArgs {
     /// How chunks are coded: datacentre (10+4), untrusted (10+10), or K+M
     #[arg(long, value_name = "PROFILE", default_value = "datacentre")]
     pub profile: domain::Profile,
+    /// Named key that opens what is put into it, and nothing else does [default: each writer's own identity]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<client::KeyAddress>,
+}
+
+/// `bucket`.
+#[derive(Debug, Args)]
+pub struct BucketArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BucketCommand,
+}
+
+/// What to do with a bucket.
+#[derive(Debug, Subcommand)]
+pub enum BucketCommand {
+    /// Show who owns, writes and reads it, and what its keys are wrapped to
+    Show {
+        /// Name of the bucket
+        #[arg(value_name = "ADDRESS")]
+        address: OsString,
+    },
+    /// Let a principal read or write
+    #[command(after_help = "\
+Examples:
+  strongroom bucket grant sr://payslips SRuPf... read
+  strongroom bucket grant sr://payslips SRuPf... write
+
+READ lets somebody fetch ciphertext; what opens it is a matter of keys: for a bucket on a named key, grant them that key
+too (strongroom key grant). Only the bucket's owner may do this.")]
+    Grant(BucketRightArgs),
+    /// Take a right away
+    #[command(after_help = "\
+Example:
+  strongroom bucket revoke sr://payslips SRuPf... write
+
+From then on the gateway refuses them, and new objects come under new bucket keys. What they fetched before, they have;
+what they wrote stays readable.")]
+    Revoke(BucketRightArgs),
+}
+
+/// A right of a principal in a bucket.
+#[derive(Debug, Args)]
+pub struct BucketRightArgs {
+    /// Name of the bucket
+    #[arg(value_name = "ADDRESS")]
+    pub address: OsString,
+    /// Whose right: as `strongroom identity show` prints it
+    #[arg(value_name = "PRINCIPAL")]
+    pub principal: domain::Principal,
+    /// Which right
+    #[arg(value_name = "RIGHT")]
+    pub right: BucketRight,
+}
+
+/// What a principal may do besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BucketRight {
+    /// Fetch ciphertext, list
+    Read,
+    /// Put, replace and delete objects; reads too
+    Write,
 }
 
 /// `rb`.

@@ -314,11 +314,14 @@ pub struct GatewayArgs {
         requires = "genesis"
     )]
     pub validator: Option<String>,
+    /// The relay's socket, through which the attestation policy is read; needed for custodians
+    #[arg(long, value_name = "SOCKET", requires = "genesis")]
+    pub relay: Option<PathBuf>,
     /// A custodian: INDEX/PRINCIPAL@unix:PATH or INDEX/PRINCIPAL@tcp:HOST:PORT, INDEXs/... for a standby; once per custodian
-    #[arg(long = "custodian", value_name = "CUSTODIAN", requires = "genesis")]
+    #[arg(long = "custodian", value_name = "CUSTODIAN", requires = "relay")]
     pub custodians: Vec<String>,
     /// A worker: PRINCIPAL@unix:PATH or PRINCIPAL@tcp:HOST:PORT; once per worker
-    #[arg(long = "worker", value_name = "WORKER", requires = "genesis")]
+    #[arg(long = "worker", value_name = "WORKER", requires = "relay")]
     pub workers: Vec<String>,
     /// A node: SLOT/ID@unix:PATH or SLOT/ID@tls:HOST:PORT, then `,zone=NAME` and `,weight=N` if wanted; once per node
     #[arg(long = "node", value_name = "NODE")]

@@ -85,7 +85,7 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
         let store = Arc::new(Store::open(context, None).await?);
         let bucket = Remote::parse(&format!("sr://bench-{}", now().0))?;
         store
-            .make_bucket(&bucket.bucket, Profile::DATACENTRE)
+            .make_bucket(&bucket.bucket, Profile::DATACENTRE, None)
             .await?;
         let processes = proc::platform(&folder);
         if processes.is_none() {

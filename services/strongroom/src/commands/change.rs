@@ -1,6 +1,6 @@
 //! `cp`, `mv`, `rm`, `mb` and `rb`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::address::{Operand, Remote};
 use crate::args::{CpArgs, GetArgs, MbArgs, MvArgs, PutArgs, RbArgs, RmArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::find::{Found, How, find, find_all};
-use crate::store::Store;
+use crate::store::{Store, explain};
 use crate::tally::Tally;
 
 /// Runs `cp`: between addresses here; with one side local it is `put` or `get`.
@@ -239,9 +239,13 @@ pub fn mb(context: &Context, args: &MbArgs) -> Outcome {
     let buckets = bucket_names(&args.addresses)?;
     block_on(async {
         let store = Store::open(context, None).await?;
+        let key = match &args.key {
+            Some(key) => Some(store.keys().await?.resolve(key).await.map_err(explain)?),
+            None => None,
+        };
         let mut tally = Tally::default();
         for address in &buckets {
-            match store.make_bucket(&address.bucket, args.profile).await {
+            match store.make_bucket(&address.bucket, args.profile, key).await {
                 Ok(bucket) => {
                     tally.success(0);
                     let report = json!({
@@ -249,9 +253,17 @@ pub fn mb(context: &Context, args: &MbArgs) -> Outcome {
                         "id": bucket.id(),
                         "owner": bucket.owner(),
                         "profile": bucket.profile(),
+                        "key": bucket.key(),
                     });
                     context.output.result(&report, || {
-                        format!("{address} made, coded {}", bucket.profile())
+                        let to = bucket
+                            .key()
+                            .map(|key| format!(", opened by named key {key}"));
+                        format!(
+                            "{address} made, coded {}{}",
+                            bucket.profile(),
+                            to.unwrap_or_default()
+                        )
                     });
                 }
                 Err(failure) => tally.failure(&context.output, address, failure),
@@ -287,18 +299,20 @@ pub fn rb(context: &Context, args: &RbArgs) -> Outcome {
 }
 
 fn bucket_names(addresses: &[OsString]) -> Outcome<Vec<Remote>> {
-    addresses
-        .iter()
-        .map(|address| {
-            let remote = Operand::remote(address)?;
-            if remote.key.is_empty() {
-                Ok(remote)
-            } else {
-                Err(Failure::usage(format!(
-                    "{remote} is an object's address, a bucket is needed"
-                ))
-                .advise(format!("write sr://{}", remote.bucket)))
-            }
-        })
-        .collect()
+    addresses.iter().map(|one| bucket_name(one)).collect()
+}
+
+/// An operand that must be a bucket.
+///
+/// # Errors
+/// Usage, for an object's address.
+pub fn bucket_name(address: &OsStr) -> Outcome<Remote> {
+    let remote = Operand::remote(address)?;
+    if remote.key.is_empty() {
+        return Ok(remote);
+    }
+    Err(Failure::usage(format!(
+        "{remote} is an object's address, a bucket is needed"
+    ))
+    .advise(format!("write sr://{}", remote.bucket)))
 }

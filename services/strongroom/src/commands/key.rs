@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use client::keys::{CreateKey, GrantInfo, KeyInfo, VersionInfo, state_word};
-use client::{KeyAddress, Keys};
+use client::{BucketChange, KeyAddress, Keys};
 use domain::{KeyVersion, Principal, TimestampMs};
 use ledger::Record as _;
 use ledger::records::{ContextName, ContextPolicy, KeyState, Operations};
@@ -41,12 +41,13 @@ pub fn run(context: &Context, args: &KeyArgs) -> Outcome {
         other => block_on(async {
             let store = Store::open(context, None).await?;
             let keys = store.keys().await?;
-            change(context, &keys, store.principal(), other).await
+            change(context, &store, &keys, other).await
         }),
     }
 }
 
-async fn change(context: &Context, keys: &Keys, me: Principal, command: &KeyCommand) -> Outcome {
+async fn change(context: &Context, store: &Store, keys: &Keys, command: &KeyCommand) -> Outcome {
+    let me = store.principal();
     match command {
         KeyCommand::Create {
             name,
@@ -104,7 +105,7 @@ async fn change(context: &Context, keys: &Keys, me: Principal, command: &KeyComm
                 )
             });
         }
-        KeyCommand::Revoke { key, grantee } => revoke(context, keys, key, grantee).await?,
+        KeyCommand::Revoke { key, grantee } => revoke(context, store, keys, key, grantee).await?,
         KeyCommand::Retire {
             key,
             version,
@@ -394,10 +395,37 @@ fn state_text(info: &KeyInfo) -> String {
     text
 }
 
-async fn revoke(context: &Context, keys: &Keys, key: &KeyAddress, grantee: &Principal) -> Outcome {
+async fn revoke(
+    context: &Context,
+    store: &Store,
+    keys: &Keys,
+    key: &KeyAddress,
+    grantee: &Principal,
+) -> Outcome {
     let id = keys.resolve(key).await.map_err(explain)?;
     let revoked = keys.revoke(&id, grantee).await.map_err(explain)?;
+    // Bucket keys that were released to them open what comes under these keys from now on, too: so new ones are begun.
+    let mut renewed = Vec::new();
+    let mut failed = Vec::new();
+    for bucket in store.buckets().await? {
+        if bucket.key() != Some(id) {
+            continue;
+        }
+        if bucket.owner() != store.principal() {
+            failed.push(format!("sr://{}: ask its owner", bucket.name));
+            continue;
+        }
+        match store
+            .change_bucket(&bucket.name, BucketChange::NewKeys)
+            .await
+        {
+            Ok(_) => renewed.push(format!("sr://{}", bucket.name)),
+            Err(failure) => failed.push(format!("sr://{}: {failure}", bucket.name)),
+        }
+    }
     let report = json!({
+        "buckets_with_new_keys": renewed,
+        "buckets_left": failed,
         "key": id,
         "grantee": grantee,
         "height": revoked.height,
@@ -416,9 +444,15 @@ async fn revoke(context: &Context, keys: &Keys, key: &KeyAddress, grantee: &Prin
         } else {
             format!("{} custodians confirmed", revoked.confirmed.len())
         };
+        let list = |what: &str, of: &[String]| match of {
+            [] => String::new(),
+            of => format!("\n{what}: {}", of.join(", ")),
+        };
         format!(
-            "{key} is revoked from {grantee} since block {}: {how}\n\n{NOT_UNDONE}",
-            revoked.height
+            "{key} is revoked from {grantee} since block {}: {how}{}{}\n\n{NOT_UNDONE}",
+            revoked.height,
+            list("new bucket keys begin in", &renewed),
+            list("NOT renewed", &failed),
         )
     });
     Ok(())

@@ -326,7 +326,10 @@ async fn prove(
     );
 
     let bucket = Remote::parse("sr://proof")?;
-    match store.make_bucket(&bucket.bucket, Profile::DATACENTRE).await {
+    match store
+        .make_bucket(&bucket.bucket, Profile::DATACENTRE, None)
+        .await
+    {
         Ok(_) => {}
         Err(failure) if failure.exit == Exit::Conflict => clear(&store, &bucket).await?,
         Err(failure) => return Err(failure),

@@ -273,6 +273,7 @@ fn custody_config(args: &GatewayArgs) -> Outcome<Option<gateway::CustodyConfig>>
     Ok(Some(gateway::CustodyConfig {
         genesis: Arc::new(ledger::read_genesis(genesis)?),
         validator: validator.clone(),
+        relay: args.relay.clone().unwrap_or_default(),
         custodians,
         workers: args
             .workers

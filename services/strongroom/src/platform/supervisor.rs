@@ -513,6 +513,7 @@ fn custody_args(folder: &DataFolder, custody: &Custody) -> Vec<OsString> {
         format!("unix:{}", folder.validator_socket().display()).into(),
     ]);
     if let Custody::On(provisioning) = custody {
+        args.extend(["--relay".into(), folder.relay_socket().into()]);
         for (which, description, address) in provisioning.enclaves.addresses(folder) {
             let principal = description.principal;
             let (option, value) = match which {

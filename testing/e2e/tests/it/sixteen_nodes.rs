@@ -148,7 +148,7 @@ impl Platform {
         };
         platform
             .client
-            .make_bucket(&"files".parse().unwrap(), Profile::DATACENTRE)
+            .make_bucket(&"files".parse().unwrap(), Profile::DATACENTRE, None)
             .await
             .unwrap();
         platform
