@@ -506,3 +506,6 @@ fn again(error: &Error) -> Error {
         other => Error::Internal(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
