@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! 69                                     identity: its seed (32)
-//! 72  key (32)  u32 version  u64 fencing a share: `threshold::record` (242)
-//! 68  key       version      fencing     the share is not known to be of an active version yet: hash of the statement (32)
+//! 72  BLAKE3(key, version, fencing)[..20] a share: `threshold::record` (242)
+//! 68  key (32)  u32 version  u64 fencing the share is not known to be of an active version yet: hash of the statement (32)
 //! 6f  key       version      fencing     attempt (1): outcome of a key generation (`outcome.rs`), until a share is held
 //! 61  u64 sequence                       an audit record
 //! ```
@@ -31,6 +31,8 @@ const SHARE: u8 = b'r';
 const HELD: u8 = b'h';
 const OUTCOME: u8 = b'o';
 const AUDIT: u8 = b'a';
+/// A share's key is short, as there may be a million of them; what it is of stands in the record.
+const SHARE_NAME_BYTES: usize = 20;
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +130,7 @@ impl Store {
                 Some((&IDENTITY, [])) => true,
                 Some((&SHARE, rest)) => {
                     found.shares += 1;
-                    read_name(rest).is_some()
+                    rest.len() == SHARE_NAME_BYTES
                 }
                 Some((&HELD, rest)) => match (read_name(rest), value.try_into()) {
                     (Some(name), Ok(statement)) => {
@@ -168,13 +170,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn share(&self, name: &ShareName) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        Ok(self.sealed.get(&key(SHARE, name))?)
+        Ok(self.sealed.get(&share_key(name))?)
     }
 
     /// Whether there is a share of that name.
     #[must_use]
     pub fn has_share(&self, name: &ShareName) -> bool {
-        self.sealed.contains(&key(SHARE, name))
+        self.sealed.contains(&share_key(name))
     }
 
     /// Keeps the outcome of a key generation.
@@ -214,7 +216,7 @@ impl Store {
         statement: &[u8; 32],
         open: &Open,
     ) -> Result<(), StoreError> {
-        let (share, held) = (key(SHARE, name), key(HELD, name));
+        let (share, held) = (share_key(name), key(HELD, name));
         let value = record.encode();
         let outcomes: Vec<Vec<u8>> = open
             .attempts
@@ -249,7 +251,7 @@ impl Store {
         if open.held.is_some() {
             gone.push(key(HELD, name));
             if !active {
-                gone.push(key(SHARE, name));
+                gone.push(share_key(name));
             }
         }
         if gone.is_empty() {
@@ -311,6 +313,13 @@ fn key(kind: u8, name: &ShareName) -> Vec<u8> {
         &name.fencing.to_be_bytes(),
     ]
     .concat()
+}
+
+fn share_key(name: &ShareName) -> Vec<u8> {
+    let hash = blake3::hash(&key(SHARE, name));
+    let mut out = vec![SHARE];
+    out.extend(hash.as_bytes().iter().take(SHARE_NAME_BYTES));
+    out
 }
 
 fn outcome_key(name: &ShareName, attempt: u8) -> Vec<u8> {
