@@ -10,14 +10,35 @@ use domain::{DeploymentId, Height, Principal, RecordHash, TimestampMs};
 use ledger::Record as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// Decisions that wait to be written, at most.
 pub const WAITING_MAX: usize = 4_096;
 /// Decisions that are written with one sync, at most.
 const BATCH_MAX: usize = 512;
+/// Seconds of allowance for refusals that are saved up.
+const SAVED_SECONDS: f64 = 100.0;
 /// Old records that go with one batch, at most: two for each new one, so that a lowered bound is reached.
 const DROPPED_MAX: u64 = 1_024;
+
+/// Where records are kept. Every method blocks while the disk works.
+pub trait AuditRecords: Send + Sync {
+    /// Appends records under their sequence numbers and drops old ones, all or nothing; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what the records are about must not be answered then.
+    fn append(
+        &self,
+        records: &[(u64, Vec<u8>)],
+        drop: std::ops::Range<u64>,
+    ) -> Result<(), StoreError>;
+
+    /// The record of a sequence number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(&self, sequence: u64) -> Result<Option<Vec<u8>>, StoreError>;
+}
 
 /// A decision at a moment.
 #[derive(Clone, Debug)]
@@ -38,20 +59,19 @@ struct Job {
 }
 
 /// The log. Cheap to clone; the writer ends with the last clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuditLog {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
-    store: Arc<Store>,
+    store: Arc<dyn AuditRecords>,
     deployment: DeploymentId,
     state: Mutex<State>,
     suppressed: AtomicU64,
     suppressed_total: AtomicU64,
-    refusals: Mutex<Allowance>,
+    refusals: Mutex<Refusals>,
     records_max: u64,
 }
 
@@ -63,7 +83,15 @@ struct State {
     head: AuditHead,
 }
 
-/// Refusals that still get a record of their own; grows with time.
+/// Which refusals still get a record of their own: those of requests whose signature was good, and a tenth as many others, so that
+/// whoever can only make noise does not push out what matters.
+#[derive(Debug)]
+struct Refusals {
+    verified: Allowance,
+    others: Allowance,
+}
+
+/// Grows with time up to a hundred seconds' worth.
 #[derive(Debug)]
 struct Allowance {
     left: f64,
@@ -72,10 +100,9 @@ struct Allowance {
 }
 
 impl Allowance {
-    fn new(per_second: u32) -> Self {
-        let per_second = f64::from(per_second);
+    fn new(per_second: f64) -> Self {
         Self {
-            left: per_second * 10.0,
+            left: per_second * SAVED_SECONDS,
             per_second,
             at: Instant::now(),
         }
@@ -84,7 +111,7 @@ impl Allowance {
     fn take(&mut self) -> bool {
         let now = Instant::now();
         let grown = now.duration_since(self.at).as_secs_f64() * self.per_second;
-        self.left = (self.left + grown).min(self.per_second * 10.0);
+        self.left = (self.left + grown).min(self.per_second * SAVED_SECONDS);
         self.at = now;
         if self.left < 1.0 {
             return false;
@@ -95,12 +122,12 @@ impl Allowance {
 }
 
 impl AuditLog {
-    /// Continues the log in `store`, whose ends [`Store::load`] found; starts the thread that writes.
+    /// Continues the log in `store`, whose ends are the sequence numbers `ends`; starts the thread that writes.
     ///
     /// # Errors
     /// [`StoreError`] when the newest record cannot be read.
     pub fn open(
-        store: Arc<Store>,
+        store: Arc<dyn AuditRecords>,
         deployment: DeploymentId,
         ends: Option<(u64, u64)>,
         records_max: u64,
@@ -113,7 +140,7 @@ impl AuditLog {
             },
             Some((first, sequence)) => {
                 let missing = StoreError::Foreign("an audit log with a gap");
-                let newest = store.audit(sequence)?.ok_or(missing)?;
+                let newest = store.get(sequence)?.ok_or(missing)?;
                 let hash = hash(&deployment, &newest);
                 State {
                     first,
@@ -127,7 +154,10 @@ impl AuditLog {
             state: Mutex::new(state),
             suppressed: AtomicU64::new(0),
             suppressed_total: AtomicU64::new(0),
-            refusals: Mutex::new(Allowance::new(denials_per_second)),
+            refusals: Mutex::new(Refusals {
+                verified: Allowance::new(f64::from(denials_per_second)),
+                others: Allowance::new(f64::from(denials_per_second) / 10.0),
+            }),
             records_max: records_max.max(1),
         });
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
@@ -158,7 +188,14 @@ impl AuditLog {
 
     /// Has a refusal written down, or counted when too many come. Does not wait: nothing is given out with it.
     pub fn deny(&self, decided: Decided) {
-        let allowed = lock(&self.shared.refusals).take();
+        let allowed = {
+            let mut refusals = lock(&self.shared.refusals);
+            if decided.facts.verified {
+                refusals.verified.take()
+            } else {
+                refusals.others.take()
+            }
+        };
         let job = Job {
             decided,
             written: None,
@@ -190,7 +227,7 @@ impl AuditLog {
         let mut entries = Vec::new();
         for sequence in (from..=head.sequence).take(permit.request.limit.try_into().unwrap_or(0)) {
             let unreadable = |detail: String| Denial::new(Reason::Storage, detail);
-            let record = match self.shared.store.audit(sequence) {
+            let record = match self.shared.store.get(sequence) {
                 Ok(Some(record)) => record,
                 // Dropped meanwhile.
                 Ok(None) if sequence < lock(&self.shared.state).first => continue,
@@ -221,7 +258,7 @@ impl AuditLog {
         let State { first, head } = *lock(&self.shared.state);
         let mut since = None;
         for sequence in (first..=head.sequence).rev().take(max) {
-            let Some(bytes) = self.shared.store.audit(sequence)? else {
+            let Some(bytes) = self.shared.store.get(sequence)? else {
                 continue;
             };
             let record =
@@ -292,7 +329,7 @@ impl Shared {
         let until = keep.clamp(state.first, state.first + DROPPED_MAX);
         // Not beyond what is there already: records of this very batch stay.
         let until = until.min(state.head.sequence + 1);
-        let result = self.store.append_audit(&records, state.first..until);
+        let result = self.store.append(&records, state.first..until);
         if let Err(error) = &result {
             tracing::error!(%error, "decisions cannot be written down: everything is refused");
             self.suppressed.fetch_add(suppressed, Ordering::Relaxed);
@@ -310,6 +347,14 @@ impl Shared {
                 None => {}
             }
         }
+    }
+}
+
+impl std::fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuditLog")
+            .field("head", &self.head())
+            .finish_non_exhaustive()
     }
 }
 

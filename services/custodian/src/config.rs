@@ -52,7 +52,7 @@ pub struct Bounds {
     pub pending_max: usize,
     /// Audit records that are kept; the oldest go first.
     pub audit_records_max: u64,
-    /// Refusals a second that get a record of their own; more are counted.
+    /// Refusals a second that get a record of their own, of requests with a good signature; a tenth as many others. More are counted.
     pub denials_per_second: u32,
     /// Shares that are kept in locked memory, to be read from the store no more.
     pub hot_shares: usize,
@@ -66,7 +66,7 @@ impl Default for Bounds {
             ceremonies_max: 64,
             pending_max: 4_096,
             audit_records_max: 500_000,
-            denials_per_second: 50,
+            denials_per_second: 2,
             hot_shares: 1_024,
             computing_max: std::thread::available_parallelism().map_or(2, usize::from),
         }

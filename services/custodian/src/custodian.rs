@@ -1,6 +1,6 @@
 //! What a custodian answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use attestation::Role;
@@ -19,10 +19,11 @@ use enclave_client::{Answering, Asker, Refusal};
 use enclave_wire::v1::{self, answer::Outcome, question};
 use enclave_wire::{CEREMONY_BYTES_MAX, CEREMONY_MESSAGES_MAX, secrets};
 use ledger::records::{KeyStatus, VersionEntry, VersionStatement};
-use ledger::{Record as _, StateKey};
+use ledger::{Certificate, Header, Record as _, StateKey};
 use rand_core::CryptoRng;
 use relay::View;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::audit_log::{AuditLog, Decided};
 use crate::ceremonies::{Ceremonies, KeepOutcome, TICK};
@@ -35,6 +36,8 @@ use crate::versions::Versions;
 /// How often open attempts are compared with the ledger, and how many at a time.
 const SETTLE_EVERY: Duration = Duration::from_secs(30);
 const SETTLE_MAX: usize = 16;
+/// Between two confirmed heights that raise the floor.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 /// Requests that are looked up in the audit log at the start, at most.
 const REMEMBERED_MAX: usize = custody::replay::REMEMBERED_MAX;
 
@@ -64,6 +67,15 @@ struct Inner {
     audit: AuditLog,
     counters: Counters,
     computing: Semaphore,
+    confirming: Confirming,
+}
+
+/// Raises the floor at most once in [`CONFIRM_EVERY`], to the highest height that was asked for: whoever confirms every block as it
+/// comes would otherwise make everybody's proofs too old before they arrive.
+#[derive(Default)]
+struct Confirming {
+    highest: Mutex<Option<(Header, Certificate)>>,
+    raised: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// The system's randomness; the process ends when there is none.
@@ -123,6 +135,7 @@ impl Custodian {
                 audit,
                 counters: Counters::default(),
                 computing: Semaphore::new(bounds.computing_max.max(1)),
+                confirming: Confirming::default(),
             }),
         })
     }
@@ -447,13 +460,42 @@ impl Inner {
         }
     }
 
-    fn confirm(&self, confirm: &v1::Confirm) -> Result<Outcome, Denial> {
+    async fn confirm(&self, confirm: &v1::Confirm) -> Result<Outcome, Denial> {
         let (header, certificate) = read_header(&confirm.header, &confirm.certificate)?;
-        let height = self
-            .view
-            .confirm(&header, &certificate)
+        let confirmed = |height: Height| Ok(Outcome::Confirmed(v1::Confirmed { height: height.0 }));
+        let wanted = header.height;
+        if wanted <= self.view.floor() {
+            // Says nothing new, if it is certified at all.
+            let floor = self.view.confirm(&header, &certificate);
+            return confirmed(floor.map_err(refused_header)?);
+        }
+        self.view
+            .admit(&header, &certificate)
             .map_err(refused_header)?;
-        Ok(Outcome::Confirmed(v1::Confirmed { height: height.0 }))
+        {
+            let mut highest = lock(&self.confirming.highest);
+            if highest
+                .as_ref()
+                .is_none_or(|(known, _)| known.height < wanted)
+            {
+                *highest = Some((header, certificate));
+            }
+        }
+        let mut raised = self.confirming.raised.lock().await;
+        if wanted <= self.view.floor() {
+            return confirmed(self.view.floor());
+        }
+        if let Some(last) = *raised {
+            tokio::time::sleep_until(last + CONFIRM_EVERY).await;
+        }
+        let highest = lock(&self.confirming.highest).take();
+        if let Some((header, certificate)) = highest {
+            self.view
+                .confirm(&header, &certificate)
+                .map_err(refused_header)?;
+            *raised = Some(Instant::now());
+        }
+        confirmed(self.view.floor())
     }
 
     async fn audit(self: &Arc<Self>, audit: v1::Audit) -> Result<Outcome, Denial> {
@@ -504,6 +546,10 @@ impl Inner {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn read_statement(bytes: &[u8], facts: &mut Facts) -> Result<VersionStatement, Denial> {
     let statement =
         VersionStatement::decode(bytes).map_err(|error| Denial::new(Reason::Malformed, error))?;
@@ -524,7 +570,7 @@ impl Answering for Custodian {
             Ask::Ceremony(ceremony) => inner.ceremony(role, ceremony).await,
             Ask::HoldShare(hold) => inner.hold_share(role, hold).await,
             Ask::ShowShare(show) => inner.show_share(role, show).await,
-            Ask::Confirm(confirm) => inner.confirm(&confirm),
+            Ask::Confirm(confirm) => inner.confirm(&confirm).await,
             Ask::Audit(audit) => inner.audit(audit).await,
             Ask::DealVersion(_) | Ask::Activate(_) => Err(Denial::new(
                 Reason::PeerRole,

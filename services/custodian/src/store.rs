@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 69                                     identity: its seed (32)
-//! 72  BLAKE3(key, version, fencing)[..20] a share: `threshold::record` (242)
+//! 72  BLAKE3(72 key version fencing)[..20] a share: `threshold::record` (242)
 //! 68  key (32)  u32 version  u64 fencing the share is not known to be of an active version yet: hash of the statement (32)
 //! 6f  key       version      fencing     attempt (1): outcome of a key generation (`outcome.rs`), until a share is held
 //! 61  u64 sequence                       an audit record
@@ -24,6 +24,7 @@ use threshold::CustodianRecord;
 use threshold::dkg::Outcome;
 use zeroize::Zeroizing;
 
+use crate::audit_log::AuditRecords;
 use crate::outcome;
 
 const IDENTITY: u8 = b'i';
@@ -262,11 +263,21 @@ impl Store {
         Ok(())
     }
 
-    /// Appends audit records and drops the oldest ones.
-    ///
-    /// # Errors
-    /// [`StoreError`]; what they are about must not be answered then.
-    pub fn append_audit(
+    /// What stands for the store's whole history.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        self.sealed.state()
+    }
+
+    /// How much it takes.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.sealed.usage()
+    }
+}
+
+impl AuditRecords for Store {
+    fn append(
         &self,
         records: &[(u64, Vec<u8>)],
         drop: std::ops::Range<u64>,
@@ -283,25 +294,9 @@ impl Store {
         Ok(())
     }
 
-    /// The audit record of a sequence number.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn audit(&self, sequence: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    fn get(&self, sequence: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let record = self.sealed.get(&audit_key(sequence))?;
         Ok(record.map(|bytes| bytes.to_vec()))
-    }
-
-    /// What stands for the store's whole history.
-    #[must_use]
-    pub fn state(&self) -> StoreState {
-        self.sealed.state()
-    }
-
-    /// How much it takes.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        self.sealed.usage()
     }
 }
 

@@ -143,6 +143,19 @@ async fn a_key_is_made_opened_and_revoked_and_survives_a_restart() {
         panic!("not confirmed")
     };
     assert!(confirmed.height >= header.height.0);
+    // The next one waits a moment: nobody makes all proofs too old by confirming every block.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    let (proof, _) = deployment.proof(&[StateKey::KeyStatus(key)]).await;
+    let confirm = Ask::Confirm(v1::Confirm {
+        header: proof.header,
+        certificate: proof.certificate,
+    });
+    let begun = std::time::Instant::now();
+    let Outcome::Confirmed(higher) = ask(&mut client, confirm).await else {
+        panic!("not confirmed")
+    };
+    assert!(higher.height > confirmed.height);
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(400));
     let late = ask(&mut lines[0], Ask::Decrypt(before.decrypt)).await;
     assert_eq!(refused(late), Reason::ProofStale.code());
     let after = request(&deployment, &dealing, FRIEND, 1, 0).await;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 mod life;
+mod process;
 mod storage;
 mod support;
 mod tree;

@@ -1,13 +1,15 @@
 //! How much a share takes, what a rolled back store leads to, and an audit log that cannot be written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use attestation::{Role, SealingKeySource, SourceError};
 use crypto::Secret;
 use crypto::ristretto::{Element, SecretScalar};
-use custodian::audit_log::{AuditLog, Decided};
-use custodian::store::{Open, Store};
+use custodian::audit_log::{AuditLog, AuditRecords, Decided};
+use custodian::store::{Open, Store, StoreError};
 use custody::{AuditedOperation, Decision, Facts, Reason, ShareName};
 use domain::{
     CommitteeId, Epoch, Height, KeyId, KeyVersion, PlatformType, ShareIndex, Threshold, TimestampMs,
@@ -177,7 +179,7 @@ async fn the_log_goes_on_where_it_was_and_keeps_a_bounded_number() {
         for _ in 0..8 {
             log.allow(decided(Decision::Allow)).await.unwrap();
         }
-        // One a second, ten at once; the others are counted in the next record.
+        // Ten at once without a good signature; the others are counted in the next record.
         for _ in 0..100 {
             log.deny(decided(Decision::Deny(Reason::Malformed)));
         }
@@ -191,7 +193,7 @@ async fn the_log_goes_on_where_it_was_and_keeps_a_bounded_number() {
         let (first, last) = store.load().unwrap().audit.unwrap();
         assert_eq!(last, head.sequence);
         assert!(last - first < 10, "{first} to {last}");
-        let newest = store.audit(last).unwrap().unwrap();
+        let newest = store.get(last).unwrap().unwrap();
         assert_eq!(custody::audit::hash(&DEPLOYMENT, &newest), head.hash);
         drop(log);
         // The writer's thread lets the store go a moment later.
@@ -199,4 +201,50 @@ async fn the_log_goes_on_where_it_was_and_keeps_a_bounded_number() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
+}
+
+/// Records in memory, or a disk that fails.
+#[derive(Default)]
+struct Failing {
+    kept: Mutex<BTreeMap<u64, Vec<u8>>>,
+    broken: AtomicBool,
+}
+
+impl AuditRecords for Failing {
+    fn append(&self, records: &[(u64, Vec<u8>)], drop: Range<u64>) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(StoreError::Foreign("a failing disk"));
+        }
+        let mut kept = self.kept.lock().unwrap();
+        kept.extend(records.iter().cloned());
+        kept.retain(|sequence, _| !drop.contains(sequence));
+        Ok(())
+    }
+
+    fn get(&self, sequence: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.kept.lock().unwrap().get(&sequence).cloned())
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_allowed_that_cannot_be_written_down() {
+    let records = Arc::new(Failing::default());
+    let log = AuditLog::open(records.clone(), DEPLOYMENT, None, 100, 10).unwrap();
+    log.allow(decided(Decision::Allow)).await.unwrap();
+    let head = log.head();
+    records.broken.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let refused = log.allow(decided(Decision::Allow)).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::Storage);
+    }
+    log.deny(decided(Decision::Deny(Reason::Signature)));
+    let refused = log.allow(decided(Decision::Allow)).await.unwrap_err();
+    assert_eq!((refused.reason, log.head()), (Reason::Storage, head));
+    // The disk is there again: the chain goes on, and says that something is missing.
+    records.broken.store(false, Ordering::SeqCst);
+    log.allow(decided(Decision::Allow)).await.unwrap();
+    let newest = records.get(2).unwrap().unwrap();
+    let newest = <custody::AuditRecord as ledger::Record>::decode(&newest).unwrap();
+    assert_eq!((newest.previous, newest.suppressed), (head.hash, 1));
+    assert_eq!(log.head().sequence, 2);
 }
