@@ -1,5 +1,8 @@
 //! What clients, custodians and workers rely on.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+#![allow(clippy::type_complexity, reason = "tuples of bytes as they are sent")]
+
 mod answers;
 mod audit;
 mod audit_rules;

@@ -303,6 +303,9 @@ pub fn bucket(people: &mut People, owner: u64, version: u64) -> sealed::BucketRe
         profile: "10+4".parse::<Profile>().unwrap(),
         geometry: sealed::Geometry::LARGEST,
         writers: sealed::WriterSet::new(version, vec![owner.principal()]).unwrap(),
+        readers: sealed::bucket::Readers::default(),
+        key: None,
+        key_generation: 0,
         created: START,
     };
     bucket.sign(owner, &DEPLOYMENT)
