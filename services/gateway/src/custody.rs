@@ -16,7 +16,7 @@ use enclave_client::{CallError, Peer, Pool, Settings};
 use enclave_wire::v1;
 use ledger::port::{Answer as LedgerAnswer, Freshness, LIST_MAX, Ledger as _};
 use ledger::records::{
-    Committee, CommitteeEntry, GrantEntry, KeyCreation, KeyGrant, KeyStatus, grant,
+    Committee, CommitteeEntry, GrantEntry, KeyCreation, KeyGrant, KeyStatus, VersionEntry, grant,
 };
 use ledger::{Record as _, StateKey, StatePrefix};
 use relay::View;
@@ -37,6 +37,9 @@ const CUSTODIAN_PATIENCE: Duration = Duration::from_secs(5);
 /// Keys of one owner whose audit records are asked for at once.
 const AUDITED_KEYS_MAX: usize = 56;
 
+/// Key versions whose committee is remembered.
+const COMMITTEES_CACHED: u64 = 10_000;
+
 /// Sessions with custodians and workers.
 pub struct Custody {
     custodians: Pool,
@@ -46,6 +49,8 @@ pub struct Custody {
     turn: AtomicUsize,
     ledger: LedgerClient,
     deployment: DeploymentId,
+    /// Who holds which version. Out of date for a minute at most after a committee was replaced: then custodians refuse.
+    committees: moka::sync::Cache<(KeyId, KeyVersion), CommitteeId>,
     /// Keeps the policy up to date that sessions are held to.
     _view: View,
 }
@@ -106,6 +111,10 @@ impl Custody {
             turn: AtomicUsize::new(0),
             ledger,
             deployment: genesis.deployment,
+            committees: moka::sync::Cache::builder()
+                .max_capacity(COMMITTEES_CACHED)
+                .time_to_live(Duration::from_secs(60))
+                .build(),
             _view: view,
         })
     }
@@ -210,8 +219,8 @@ impl Custody {
         Ok(committees.collect())
     }
 
-    /// What a custodian asks to see before it answers `principal` for a key version: creation, status and version of the key,
-    /// and grants from the principal up to the owner. Of one height, at least `min_height`.
+    /// What custodians and workers ask to see before they answer `principal` for a key version: creation, status and version of
+    /// the key, the committee that holds it, and grants from the principal up to the owner. Of one height, at least `min_height`.
     ///
     /// # Errors
     /// That there is no such key, or the ledger does not answer.
@@ -226,6 +235,7 @@ impl Custody {
             StateKey::KeyCreation(key),
             StateKey::KeyStatus(key),
             StateKey::KeyVersion(key, version),
+            StateKey::Committee(self.committee_of(key, version).await?),
             StateKey::KeyGrant(key, principal),
         ];
         let fixed = keys.len() - 1;
@@ -252,7 +262,25 @@ impl Custody {
         }
     }
 
-    /// What custodians and workers ask to see before a version is made: creation, status and the committee.
+    /// Who holds a version: asked for once, since the proof comes with each request.
+    async fn committee_of(&self, key: KeyId, version: KeyVersion) -> Answer<CommitteeId> {
+        if let Some(committee) = self.committees.get(&(key, version)) {
+            return Ok(committee);
+        }
+        let answer = self
+            .read(&[StateKey::KeyVersion(key, version)], Height(0))
+            .await?;
+        let entry = answer
+            .values
+            .first()
+            .and_then(|proved| VersionEntry::decode(proved.value.as_ref()?).ok())
+            .ok_or_else(|| Failure::not_found("version of the key"))?;
+        self.committees.insert((key, version), entry.committee);
+        Ok(entry.committee)
+    }
+
+    /// What custodians and workers ask to see before a version is made: creation, status, that there is no such version yet, and
+    /// the committee.
     ///
     /// # Errors
     /// That there is no such key or nothing pending, or the ledger does not answer.
@@ -270,6 +298,7 @@ impl Custody {
                 "no version of this key is pending: begin one first",
             )
         })?;
+        keys.push(StateKey::KeyVersion(key, pending.version));
         keys.push(StateKey::Committee(pending.committee));
         let answer = self.read(&keys, Height(0)).await?;
         Ok(proof_of(&keys, answer))

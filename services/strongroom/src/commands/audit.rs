@@ -84,7 +84,8 @@ async fn log(
             limit: PAGE,
         };
         let mut rows = Vec::new();
-        let end = after.saturating_add(limit);
+        // Asking is written down too: the log is read to where it ended when the first page came.
+        let mut end = after.saturating_add(limit);
         let outcome = loop {
             let left = end.saturating_sub(query.after).min(u64::from(PAGE));
             query.limit = u32::try_from(left).unwrap_or(PAGE);
@@ -95,6 +96,9 @@ async fn log(
                 Ok(page) => page,
                 Err(error) => break Err(explain(error)),
             };
+            if query.before.is_none() {
+                end = end.min(page.head.sequence);
+            }
             for record in page
                 .entries
                 .iter()
@@ -237,8 +241,11 @@ async fn check(
         limit: PAGE,
     };
     let (mut entries, mut found) = (0_u64, seen.is_none_or(|seen| seen.sequence == 0));
+    // Asking is written down too: the log is checked to where it ended when the first page came.
+    let mut end = None;
     loop {
         let page = keys.audit(&query).await.map_err(explain)?;
+        let end = *end.get_or_insert(page.head.sequence);
         for (entry, _) in &page.entries {
             entries += 1;
             if let Some(seen) = seen
@@ -257,14 +264,15 @@ async fn check(
             }
         }
         match page.last() {
-            Some(last) if last.sequence > query.after && last.sequence < page.head.sequence => {
+            Some(last) if last.sequence > query.after && last.sequence < end => {
                 query.after = last.sequence;
                 query.before = Some(last);
             }
             _ if !found => {
                 return Err(altered(&name, "it ends before what was seen of it before"));
             }
-            _ => return Ok((page.head, entries)),
+            Some(last) => return Ok((last, entries)),
+            None => return Ok((page.head, entries)),
         }
         if entries >= CHECKED_MAX {
             return Err(Failure::usage(format!(

@@ -1,6 +1,8 @@
-//! `prove`: the platform's promise, carried out before the user's eyes. Store a file, kill 4 of 14 storage nodes, read it
-//! back, compare. It uses an identity of its own below the data folder, never the user's.
+//! `prove`: the platform's promise, carried out before the user's eyes. Store a file under a named key, kill 4 of 14 storage
+//! nodes and 2 of 5 custodians, read it back, compare; see that whom the ledger does not permit is refused, and everybody
+//! once fewer than 3 custodians are left. It uses an identity of its own below the data folder, never the user's.
 
+mod custody;
 mod material;
 
 use std::path::Path;
@@ -14,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use wire::rest::NodeState;
 
+use self::custody::{Custody, KILLED_CUSTODIANS};
 use self::material::{HashSink, Item};
 use super::Context;
 use super::provision::{self, Standing};
@@ -54,6 +57,10 @@ struct Report {
     placed_ms: u64,
     stored_bytes: u64,
     killed_nodes: Vec<u16>,
+    killed_custodians: Vec<u8>,
+    opened_by_owner_and_grantee: usize,
+    refused_to_stranger: bool,
+    refused_with_too_few_custodians: bool,
     get_file_ms: u64,
     get_files_ms: u64,
     compared: usize,
@@ -197,6 +204,13 @@ impl Demo {
         })
     }
 
+    /// A connection of its own as `who`, in whose memory nothing is unwrapped.
+    async fn store_of(&self, who: &Arc<crypto::Identity>) -> Outcome<Arc<Store>> {
+        Store::connect(&self.settings, Arc::clone(who), None)
+            .await
+            .map(Arc::new)
+    }
+
     /// Connects, and leaves settings with which anybody in this folder can do the same by hand.
     async fn connect(&mut self, platform: &Platform) -> Outcome<Arc<Store>> {
         self.settings.endpoint.value = platform.endpoint.clone();
@@ -290,7 +304,9 @@ async fn prove(
     };
     let platform = &hosted.platform;
     say(format!(
-        "Strongroom: a file goes in, {KILLED} of {NODES} storage nodes are killed, the file comes back bit for bit.\n"
+        "Strongroom: a file goes in, {KILLED} of {NODES} storage nodes and {} of 5 custodians are killed, the file comes back bit for bit\n\
+         to those whom the ledger permits, and to nobody else.\n",
+        KILLED_CUSTODIANS.len()
     ));
     let mut report = Report {
         endpoint: platform.endpoint.clone(),
@@ -315,7 +331,7 @@ async fn prove(
         &say,
         "platform",
         format!(
-            "a gateway and {NODES} storage nodes, each a process, ready in {}{}",
+            "a gateway, a ledger, {NODES} storage nodes, 5 custodians and 2 workers, each a process, ready in {}{}",
             units::duration(started.elapsed()),
             if demo.is_new {
                 "; deployment and identity are new"
@@ -326,14 +342,23 @@ async fn prove(
     );
 
     let bucket = Remote::parse("sr://proof")?;
-    match store
-        .make_bucket(&bucket.bucket, Profile::DATACENTRE, None)
-        .await
-    {
+    let custody = Custody::prepare(&store).await?;
+    let make = || store.make_bucket(&bucket.bucket, Profile::DATACENTRE, Some(custody.key));
+    match make().await {
         Ok(_) => {}
-        Err(failure) if failure.exit == Exit::Conflict => clear(&store, &bucket).await?,
+        Err(failure) if failure.exit == Exit::Conflict => {
+            clear(&store, &bucket).await?;
+            store.remove_bucket(&bucket.bucket).await?;
+            make().await?;
+        }
         Err(failure) => return Err(failure),
     }
+    step(
+        &say,
+        "named key",
+        "made by 5 custodians of whom no 2 can open anything; the bucket is wrapped to it alone"
+            .to_owned(),
+    );
 
     let made = options.folder.path().join("demo/file.bin");
     let file = material::make_file(&made, args.size)?;
@@ -378,8 +403,13 @@ async fn prove(
         ),
     );
 
+    custody.grant(&store, &bucket).await?;
     report.killed_nodes = choose_nodes()?;
+    report.killed_custodians = KILLED_CUSTODIANS.to_vec();
     platform.hold_nodes(&report.killed_nodes).await;
+    platform.hold_custodians(&KILLED_CUSTODIANS).await;
+    // Nothing that was unwrapped before is in this connection's memory.
+    let store = demo.store_of(&demo.identity).await?;
     let names: Vec<String> = report
         .killed_nodes
         .iter()
@@ -388,7 +418,11 @@ async fn prove(
     step(
         &say,
         "killed",
-        format!("nodes {} with SIGKILL; they stay down", names.join(", ")),
+        format!(
+            "nodes {} and custodians {} with SIGKILL; they stay down",
+            names.join(", "),
+            KILLED_CUSTODIANS.map(|index| index.to_string()).join(", ")
+        ),
     );
 
     let started = Instant::now();
@@ -410,8 +444,31 @@ async fn prove(
         ),
     );
 
+    report.opened_by_owner_and_grantee = custody
+        .with_some_down(context, &demo, &bucket, &others)
+        .await?;
+    report.refused_to_stranger = true;
+    step(
+        &say,
+        "permitted",
+        format!(
+            "{} objects opened by the owner and by a second identity that the ledger grants the key; refused to a third",
+            report.opened_by_owner_and_grantee
+        ),
+    );
+    custody
+        .with_too_many_down(context, &demo, platform, &bucket, &others)
+        .await?;
+    report.refused_with_too_few_custodians = true;
+    step(
+        &say,
+        "too few",
+        "with a third custodian down nobody opens anything; with it back, again".to_owned(),
+    );
+
     let started = Instant::now();
     platform.release_nodes(&report.killed_nodes).await;
+    platform.release_custodians(&KILLED_CUSTODIANS).await;
     wait_for_nodes(&store).await?;
     report.back_ms = ms(started);
     step(
@@ -437,7 +494,8 @@ async fn prove(
     say(format!("\n{}\n", render(&report)));
     say(format!(
         "Not protected yet: keys and nodes are on one machine, so its owner can read and delete everything, and its\n\
-         disk is one disk; one gateway holds the only index; who may read is not yet decided by a ledger.\n\
+         disk is one disk; one gateway holds the only index; one validator is the ledger, and software attestation\n\
+         protects nothing from the machine's owner.\n\
          Mode: {DEVELOPMENT}."
     ));
     Ok((report, standing))

@@ -285,6 +285,32 @@ impl Platform {
         }
     }
 
+    /// Kills custodians, by share index, with SIGKILL and keeps them down.
+    pub async fn hold_custodians(&self, indices: &[u8]) {
+        for kept in self.custodians(indices) {
+            kept.order(Order::Hold);
+        }
+        for kept in self.custodians(indices) {
+            kept.wait_for(|state| state.phase == Phase::Held).await;
+        }
+    }
+
+    /// Starts custodians again that were held, and waits until they are ready.
+    pub async fn release_custodians(&self, indices: &[u8]) {
+        for kept in self.custodians(indices) {
+            kept.order(Order::Run);
+        }
+        for kept in self.custodians(indices) {
+            kept.wait_for(|state| matches!(state.phase, Phase::Ready | Phase::Failed(_)))
+                .await;
+        }
+    }
+
+    fn custodians(&self, indices: &[u8]) -> impl Iterator<Item = &Kept> {
+        let wanted = indices.iter().map(|index| Which::Custodian(*index).name());
+        wanted.filter_map(|name| self.enclaves.iter().find(|kept| kept.name == name))
+    }
+
     /// Stops the gateway, then custodians and workers, then nodes and validator.
     pub async fn stop(&self) {
         stop_all([&self.gateway]).await;
