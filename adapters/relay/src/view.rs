@@ -37,7 +37,7 @@ use crate::policy::{PolicyKeys, assemble};
 pub struct Options {
     /// From one tick to the next.
     pub every: Duration,
-    /// From a tick that failed to the next.
+    /// From a tick that failed, or that found a policy that allows nothing, to the next.
     pub retry: Duration,
     /// How long one tick may take.
     pub tick: Duration,
@@ -355,9 +355,11 @@ async fn keep_up(state: Arc<State>, first: Result<(), ViewError>) {
     let mut last = first;
     let mut said = false;
     loop {
+        // A ledger that admits nobody yet is about to.
+        let admits = !state.policy.borrow().allowed.is_empty();
         let pause = match &last {
-            Ok(()) => state.options.every,
-            Err(_) => state.options.retry,
+            Ok(()) if admits => state.options.every,
+            _ => state.options.retry,
         };
         sleep(pause).await;
         last = tick(&state).await;

@@ -104,7 +104,8 @@ pub async fn plan(ledger: &LedgerClient, genesis: &Genesis, enclaves: &Enclaves)
         }
         for of in wanted {
             let key = StateKey::Measurement(of.role, of.platform, of.measurement.clone());
-            let words = format!("measurement {:?} as a {}", of.measurement, name(role));
+            let hex = data_encoding::HEXLOWER.encode(of.measurement.as_bytes());
+            let words = format!("measurement {hex} as a {}", name(role));
             match reader.record::<MeasurementEntry>(key).await? {
                 None => {
                     let change = Change::AllowMeasurement(of);

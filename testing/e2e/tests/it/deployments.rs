@@ -15,6 +15,9 @@ fn opens(archive: &Path) {
     let mut platform = Platform::unpacked(archive, Options::default());
     platform.up();
     platform.wait_for_nodes_online(14);
+    // A deployment from before there were ledgers has one now, and its clients pin it.
+    let ledger = platform.json(&["ledger", "status"]).remove(0);
+    assert_eq!(ledger["development"], true);
     let cat = |platform: &Platform, address: &str| platform.run(&["cat", address]).status(0).stdout;
     assert_eq!(cat(&platform, "sr://photos/copy"), numbers(100));
     assert_eq!(cat(&platform, "sr://photos/Größe/chunked"), numbers(50_000));

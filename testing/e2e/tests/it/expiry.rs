@@ -13,6 +13,7 @@ use crate::support::{Request, deployment, dial, held, identity};
 fn platform(args: &[&str]) -> Platform {
     let platform = Platform::start_with(Options {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        ..Options::default()
     });
     platform.ok(&["mb", "sr://files"]);
     platform

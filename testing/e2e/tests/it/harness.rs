@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Options {
     /// Further arguments of `up`, for example `--tls-nodes`, `--node-port=0`.
     pub args: Vec<String>,
+    /// `up` is not told the operator's passphrase.
+    pub without_passphrase: bool,
 }
 
 /// A running platform with an identity of its own.
@@ -32,6 +34,7 @@ pub struct Platform {
     options: Options,
     supervisor: Option<Child>,
     endpoint: String,
+    ready: Value,
 }
 
 /// What a run of the program said.
@@ -98,6 +101,7 @@ impl Platform {
             options,
             supervisor: None,
             endpoint: "http://127.0.0.1:9".to_owned(),
+            ready: Value::Null,
         };
         platform.ok(&[
             "init",
@@ -128,6 +132,7 @@ impl Platform {
             options,
             supervisor: None,
             endpoint: "http://127.0.0.1:9".to_owned(),
+            ready: Value::Null,
         }
     }
 
@@ -146,6 +151,9 @@ impl Platform {
             .args(&self.options.args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if self.options.without_passphrase {
+            command.env_remove("STRONGROOM_PASSPHRASE_FILE");
+        }
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         self.supervisor = Some(child);
@@ -164,6 +172,17 @@ impl Platform {
             panic!("`up` ended with {status}: {why}");
         };
         self.endpoint = ready["endpoint"].as_str().unwrap().to_owned();
+        self.ready = ready;
+    }
+
+    /// What `up` said when it was ready.
+    pub fn ready(&self) -> &Value {
+        &self.ready
+    }
+
+    /// Changes how it starts next.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
     }
 
     /// Stops it in order, with SIGTERM.
@@ -291,6 +310,16 @@ impl Platform {
     /// Starts nodes again that were held; returns when they answer.
     pub fn release_nodes(&self, nodes: &[usize]) {
         self.control("release", nodes);
+    }
+
+    /// Kills a process with SIGKILL and keeps it down.
+    pub fn hold(&self, name: &str) {
+        self.order(&format!("hold {name}"));
+    }
+
+    /// Starts a process again that was held; returns when it answers.
+    pub fn release(&self, name: &str) {
+        self.order(&format!("release {name}"));
     }
 
     /// Kills the gateway with SIGKILL and keeps it down.

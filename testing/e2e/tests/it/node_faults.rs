@@ -27,6 +27,7 @@ fn comes_back(platform: &Platform, content: &[u8]) {
 fn four_nodes_die_while_a_get_runs_and_it_succeeds() {
     let platform = Platform::start_with(Options {
         args: vec!["--tls-nodes".into(), "--node-port=0".into()],
+        ..Options::default()
     });
     let content = stored(&platform, 48 << 20);
     let before = platform.metric("strongroom_bytes_downloaded_total");

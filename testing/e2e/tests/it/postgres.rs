@@ -62,6 +62,7 @@ fn metadata_in_postgresql_serves_through_kills_and_restarts() {
     };
     let mut platform = Platform::start_with(Options {
         args: vec!["--database".to_owned(), server.url.clone()],
+        ..Options::default()
     });
     let large = write_file(&platform.path("large"), 5 << 20, 2);
     platform.ok(&["mb", "sr://files"]);

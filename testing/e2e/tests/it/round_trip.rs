@@ -59,7 +59,10 @@ fn the_same_over_mutual_tls() {
     let args = ["--tls-nodes", "--node-port", "0"]
         .map(str::to_owned)
         .to_vec();
-    round_trip(&Platform::start_with(Options { args }));
+    round_trip(&Platform::start_with(Options {
+        args,
+        ..Options::default()
+    }));
 }
 
 #[test]
