@@ -10,7 +10,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 bin=$target/release/strongroom
 
 scripts/need.sh build test
-cargo build --release --locked -p strongroom
+cargo build --release --locked -p strongroom -p custodian -p worker
 
 machine() {
   echo "commit     $(git describe --always --dirty)"

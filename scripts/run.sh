@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
 scripts/need.sh build
-cargo build --release --locked -p strongroom
+cargo build --release --locked -p strongroom -p custodian -p worker
 exec "$target/release/strongroom" prove --data "${STRONGROOM_DATA:-./data}" "$@"
