@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use attestation::{EvidenceSource, Role};
 use attested::{Admit, Endpoint, Local, SessionError, Trust};
+use crypto::Identity;
 use custody::LedgerName;
 use domain::Principal;
 use enclave::{HardenError, Hardened, LockError, MeasureError, PlatformError, SoftwarePlatform};
 use enclave_client::{Address, Pool, ServeBounds, serve, session_limits};
 use ledger::{Genesis, Record as _};
 use relay::{RelayClient, View};
+use sealing::SealedStore;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -188,14 +190,37 @@ pub enum StartError {
 /// [`StartError`].
 pub fn run(args: &Args, hardened: Result<Hardened, HardenError>) -> Result<(), StartError> {
     let hardened = hardened?;
+    if args.describe {
+        return say(&describe(args, &hardened)?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    runtime.block_on(run_async(args, &hardened))
+    runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
+        let mut int = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+        let stop = async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        };
+        start(args, &hardened, stop).await
+    })
 }
 
-async fn run_async(args: &Args, hardened: &Hardened) -> Result<(), StartError> {
+/// What lies on the disk, opened.
+struct Opened {
+    genesis: Arc<Genesis>,
+    platform: SoftwarePlatform,
+    identity: Identity,
+    /// Locked against other processes for as long as it is here.
+    _store: SealedStore,
+    about: About,
+}
+
+fn open(args: &Args, hardened: &Hardened) -> Result<Opened, StartError> {
     let genesis = Arc::new(read_genesis(&args.genesis)?);
     let measurement = enclave::measure_self()?;
     let Platform::DangerSoftware(dir) = &args.platform;
@@ -218,27 +243,54 @@ async fn run_async(args: &Args, hardened: &Hardened) -> Result<(), StartError> {
     }
     std::fs::create_dir_all(&args.data).map_err(file("create", &args.data))?;
     let store = args.data.join(STORE);
-    let (identity, _store) = open_or_create(&store, genesis.deployment, &platform)?;
+    let (identity, store) = open_or_create(&store, genesis.deployment, &platform)?;
     let about = About {
         platform: EvidenceSource::platform(&platform),
         measurement,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    if args.describe {
-        return say(&description(identity.principal(), &about));
-    }
+    Ok(Opened {
+        genesis,
+        platform,
+        identity,
+        _store: store,
+        about,
+    })
+}
+
+/// What this worker is, as JSON, for whoever admits it to the ledger. Makes its sealed key when there is none.
+///
+/// # Errors
+/// [`StartError`].
+pub fn describe(args: &Args, hardened: &Hardened) -> Result<String, StartError> {
+    let opened = open(args, hardened)?;
+    let (principal, about) = (opened.identity.principal(), opened.about);
+    // None of the values has a character that JSON would have to escape.
+    Ok(format!(
+        r#"{{"principal":"{principal}","role":"worker","platform":"{}","measurement":"{}"}}"#,
+        about.platform, about.measurement,
+    ))
+}
+
+/// Serves until `stop` resolves. Prints `ready` when it begins to.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(
+    args: &Args,
+    hardened: &Hardened,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let opened = open(args, hardened)?;
     let relay = args.relay.as_ref().ok_or(StartError::Flag("--relay"))?;
     let listen = args.listen.as_ref().ok_or(StartError::Flag("--listen"))?;
     let mut custodians = args.custodian.clone();
     if let Some(path) = &args.custodians {
         custodians.extend(read_addresses(path)?);
     }
-    let view = View::start(
-        RelayClient::new(relay),
-        genesis.clone(),
-        relay::Options::default(),
-    )
-    .await;
+    let genesis = opened.genesis;
+    let relay = RelayClient::new(relay);
+    let view = View::start(relay, genesis.clone(), relay::Options::default()).await;
     let trust = Trust {
         deployment: genesis.deployment,
         verifiers: relay::verifiers(&genesis),
@@ -247,7 +299,7 @@ async fn run_async(args: &Args, hardened: &Hardened) -> Result<(), StartError> {
     };
     let local = Local::Enclave {
         role: Role::Worker,
-        source: Arc::new(platform),
+        source: Arc::new(opened.platform),
     };
     let endpoint = Arc::new(Endpoint::new(local, trust, session_limits())?);
     let pool = |role, peers: &[PeerAddress]| {
@@ -260,28 +312,21 @@ async fn run_async(args: &Args, hardened: &Hardened) -> Result<(), StartError> {
         workers: pool(Role::Worker, &args.worker),
         view: Arc::new(view),
         settings: Settings::default(),
-        identity,
-        about,
+        identity: opened.identity,
+        about: opened.about,
     })?;
-    serve_until_stopped(listen, endpoint.clone(), Arc::new(worker)).await
+    serve_until(listen, endpoint.clone(), Arc::new(worker), stop).await
 }
 
-async fn serve_until_stopped(
+async fn serve_until(
     listen: &Address,
     endpoint: Arc<Endpoint>,
     worker: Arc<Worker>,
+    stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let failed = |source| StartError::Listen {
         address: listen.clone(),
         source,
-    };
-    let mut term = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let stop = async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
     };
     let admit = Admit::roles(&[Role::Client, Role::Worker]);
     let bounds = ServeBounds::default();
@@ -319,14 +364,6 @@ fn say(line: &str) -> Result<(), StartError> {
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(file("write to", Path::new("standard output")))
-}
-
-fn description(principal: Principal, about: &About) -> String {
-    // None of the values has a character that JSON would have to escape.
-    format!(
-        r#"{{"principal":"{principal}","role":"worker","platform":"{}","measurement":"{}"}}"#,
-        about.platform, about.measurement,
-    )
 }
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StartError {
