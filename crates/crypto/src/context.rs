@@ -283,7 +283,54 @@ mod tests {
         assert_eq!(of(&[]).unwrap().encode(), b"");
     }
 
+    #[test]
+    fn only_the_one_encoding_is_read() {
+        let entry = |text: &str| {
+            let len = u32::try_from(text.len()).unwrap().to_be_bytes();
+            [len.as_slice(), text.as_bytes()].concat()
+        };
+        let join = |texts: &[&str]| {
+            texts
+                .iter()
+                .flat_map(|text| entry(text))
+                .collect::<Vec<u8>>()
+        };
+        let good = join(&["a", "1", "b", "2"]);
+        let read = EncryptionContext::decode(&good).unwrap();
+        assert_eq!((read.get("a"), read.get("b")), (Some("1"), Some("2")));
+        assert_eq!(
+            EncryptionContext::decode(&[]),
+            Ok(EncryptionContext::default())
+        );
+        for len in (1..good.len()).filter(|len| *len != good.len() / 2) {
+            let cut = EncryptionContext::decode(&good[..len]);
+            assert_eq!(cut, Err(ContextError::Encoding), "{len}");
+        }
+        for bad in [
+            join(&["b", "2", "a", "1"]),
+            join(&["a", "1", "a", "1"]),
+            [0, 0, 0, 1, 0xff, 0, 0, 0, 0].to_vec(),
+            [0xff; 8].to_vec(),
+        ] {
+            assert_eq!(EncryptionContext::decode(&bad), Err(ContextError::Encoding));
+        }
+        assert_eq!(
+            EncryptionContext::decode(&join(&["", "1"])),
+            Err(ContextError::Key)
+        );
+        let long = "x".repeat(CONTEXT_VALUE_BYTES_MAX + 1);
+        assert!(EncryptionContext::decode(&join(&["a", &long])).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(
+            entries in prop::collection::btree_map("[ab:]{1,3}", "\\PC{0,9}", 0..6),
+        ) {
+            let context = EncryptionContext(entries);
+            prop_assert_eq!(EncryptionContext::decode(&context.encode()), Ok(context));
+        }
+
         #[test]
         fn different_contexts_have_different_encodings(
             a in prop::collection::btree_map("[ab]{1,3}", "[ab]{0,3}", 0..4),
