@@ -52,7 +52,19 @@ impl Custody {
             committee: None,
             context: ContextPolicy::ANY,
         };
-        let (info, _) = keys.create(&what).await.map_err(explain)?;
+        // They were admitted a moment ago: each has to read that from the ledger before it believes the others.
+        let started = std::time::Instant::now();
+        let info = loop {
+            match keys.create(&what).await.map_err(explain) {
+                Ok((info, _)) => break info,
+                Err(failure)
+                    if failure.exit == Exit::Unavailable && started.elapsed() < PATIENCE =>
+                {
+                    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        };
         Ok(Self {
             key: info.id,
             granted: somebody()?,
@@ -95,7 +107,8 @@ impl Custody {
                 ));
             }
         }
-        self.refused(context, demo, &self.stranger, bucket, items)
+        let refused = Exit::Refused;
+        self.fails(context, demo, &self.stranger, bucket, items, refused)
             .await?;
         Ok(items.len())
     }
@@ -112,7 +125,9 @@ impl Custody {
         let items = items.get(..1).unwrap_or(items);
         platform.hold_custodians(&[ONE_MORE]).await;
         for who in [&demo.identity, &self.granted] {
-            self.refused(context, demo, who, bucket, items).await?;
+            let unavailable = Exit::Unavailable;
+            self.fails(context, demo, who, bucket, items, unavailable)
+                .await?;
         }
         platform.release_custodians(&[ONE_MORE]).await;
         // A custodian that is back has to hear of the ledger, and to be found again.
@@ -134,24 +149,19 @@ impl Custody {
         }
     }
 
-    async fn refused(
+    /// Checks that `who` opens nothing, for the reason that it should be.
+    async fn fails(
         &self,
         context: &Context,
         demo: &Demo,
         who: &Arc<Identity>,
         bucket: &Remote,
         items: &[Item],
+        reason: Exit,
     ) -> Outcome {
         let store = demo.store_of(who).await?;
         match read_back(context, &store, bucket, items).await {
-            Err(failure)
-                if matches!(
-                    failure.exit,
-                    Exit::Refused | Exit::Unavailable | Exit::Integrity
-                ) =>
-            {
-                Ok(())
-            }
+            Err(failure) if failure.exit == reason => Ok(()),
             Err(failure) => Err(failure),
             Ok(_) => Err(Failure::new(
                 Exit::Integrity,
