@@ -215,7 +215,8 @@ fn failure((index, error): &(ShareIndex, CallError)) -> v1::CustodianFailure {
     }
 }
 
-/// Why there are not enough: the reason that most gave, and who gave which.
+/// Why there are not enough: the reason that most custodians gave, and who gave which. Silence is a reason only where nobody gave
+/// one: whoever is not permitted shall not be told to try again because others are away.
 fn too_few(needed: usize, good: usize, failures: &[(ShareIndex, CallError)]) -> Refusal {
     let count = |code: &str| {
         failures
@@ -223,7 +224,13 @@ fn too_few(needed: usize, good: usize, failures: &[(ShareIndex, CallError)]) -> 
             .filter(|(_, one)| one.code() == code)
             .count()
     };
-    let most = failures.iter().max_by_key(|(_, error)| count(error.code()));
+    let most = failures
+        .iter()
+        .filter_map(|(_, error)| match error {
+            CallError::Refused(refusal) if refusal.code.parse::<Reason>().is_ok() => Some(refusal),
+            _ => None,
+        })
+        .max_by_key(|refusal| count(&refusal.code));
     let named: Vec<String> = failures
         .iter()
         .map(|(index, error)| format!("custodian {index}: {error}"))
@@ -233,10 +240,7 @@ fn too_few(needed: usize, good: usize, failures: &[(ShareIndex, CallError)]) -> 
         named.join("; ")
     );
     match most {
-        // The custodians' own reason, when it is one.
-        Some((_, CallError::Refused(refusal))) if refusal.code.parse::<Reason>().is_ok() => {
-            Refusal::new(&refusal.code, detail, refusal.retry)
-        }
-        _ => Refusal::new(CUSTODIANS, detail, true),
+        Some(refusal) => Refusal::new(&refusal.code, detail, refusal.retry),
+        None => Refusal::new(CUSTODIANS, detail, true),
     }
 }
