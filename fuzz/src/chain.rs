@@ -4,10 +4,19 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use domain::{CommitteeId, Epoch, Height, KeyId, KeyVersion, MerkleRoot, TimestampMs};
-use ledger::header::ValidatorSet;
-use ledger::port::Ledger as _;
-use ledger::records::{AnchorKind, GrantEntry, KeyStatus, VersionEntry, VersionStatement};
+use crypto::Secret;
+use crypto::kem::PqSeed;
+use crypto::ristretto::SecretScalar;
+use domain::{
+    CommitteeId, Epoch, Height, KeyId, KeyVersion, MerkleRoot, PlatformType, ShareIndex, Slot,
+    Threshold, TimestampMs,
+};
+use ledger::header::{ValidatorSet, sign_header};
+use ledger::port::{Answer, FinalHeader, Ledger as _, ProvedValue};
+use ledger::records::{
+    AnchorKind, Committee, CommitteeEntry, ContextPolicy, GrantEntry, KeyCreation, KeyStatus,
+    Member, VersionEntry, VersionStatement,
+};
 use ledger::transaction::{Anchor, Decision};
 use ledger::{
     Action, Certificate, Chain, Expiry, ExportedKey, Genesis, Governance, Header, Limits, Pin,

@@ -239,7 +239,7 @@ pub struct Which {
     /// Its height; absent: the newest.
     height: Option<u64>,
     /// 32 random bytes, base64url: validators sign over them which height is final.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
     nonce: Option<Base64Url>,
 }
 
@@ -263,7 +263,15 @@ pub async fn header(
     let FinalHeader {
         header,
         certificate,
-    } = ledger.finality(which.height.map(Height)).await?;
+    } = ledger
+        .finality(which.height.map(Height))
+        .await
+        .map_err(|error| match error {
+            ReadError::NotReached { wanted, .. } => {
+                Failure::not_found(&format!("block {wanted}: it is not there yet"))
+            }
+            error => error.into(),
+        })?;
     Ok(Json(LedgerHeader {
         header: header.encode().into(),
         certificate: certificate.encode().into(),
