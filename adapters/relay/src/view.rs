@@ -8,10 +8,12 @@
 //!   its proofs a moment ago is not refused; a confirmed height ([`View::confirm`]) raises it at once. Before the first tick nothing
 //!   is new enough.
 //! - **time** is that of the newest certified header.
-//! - **fresh**: the last tick that counted was asked for less than 20 s ago. A view that is not fresh is of no use: deny.
+//! - **fresh**: the last tick that counted was asked for less than 10 s ago. A view that is not fresh is of no use: deny. A tick
+//!   that ends such a time takes its own height for the floor: what was known before the silence counts no more.
 //!
 //! With ticks every 5 s, what was revoked at some height is released on no proof from before it later than 10 s after, or 20 s
-//! when the relay stops answering. The timeouts are measured with the process's monotonic clock, which a host can stop; the
+//! when the relay stops answering: the tick before the last may have been asked for just before the revocation, the last one 10 s
+//! later, and it counts for 10 s more. The timeouts are measured with the process's monotonic clock, which a host can stop; the
 //! headers' times are not its to choose.
 
 use std::fmt;
@@ -46,13 +48,13 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// A tick every 5 s, again after 1 s when one failed, 5 s for each, fresh for 20 s.
+    /// A tick every 5 s, again after 1 s when one failed, 5 s for each, fresh for 10 s.
     fn default() -> Self {
         Self {
             every: Duration::from_secs(5),
             retry: Duration::from_secs(1),
             tick: Duration::from_secs(5),
-            fresh_for: Duration::from_secs(20),
+            fresh_for: Duration::from_secs(10),
         }
     }
 }
@@ -388,8 +390,13 @@ async fn tick_in_time(state: &State) -> Result<(), ViewError> {
     let policy = read_policy(state, height).await?;
     {
         let mut known = state.known();
-        // The one before the last; at the first tick there is none, and this one's is known to be final already.
-        let floor = known.tick.unwrap_or(height);
+        // The one before the last, if the view was still fresh when this one was asked for. After a silence, and at the first
+        // tick, this one's: it is known to be final already, and proofs from before may show what was revoked meanwhile.
+        let fresh_for = state.options.fresh_for;
+        let was_fresh = known
+            .asked
+            .is_some_and(|before| asked.duration_since(before) < fresh_for);
+        let floor = known.tick.filter(|_| was_fresh).unwrap_or(height);
         known.light.require(floor);
         known.tick = Some(known.tick.map_or(height, |tick| tick.max(height)));
         known.asked = Some(asked);

@@ -117,10 +117,11 @@ pub fn changed_bucket(
         && new.profile == known.profile
         && new.geometry == known.geometry
         && new.created == known.created;
-    if !same || new.key_generation < known.key_generation {
+    let key_kept = new.key == known.key || new.key_generation > known.key_generation;
+    if !same || !key_kept || new.key_generation < known.key_generation {
         return Err(malformed(
             what,
-            "name, coding and time of a bucket stay, and its key generation only grows",
+            "name, coding and time of a bucket stay, its key generation only grows, and with another named key it does",
         ));
     }
     Ok(BucketRow {
@@ -151,6 +152,15 @@ pub fn new_bucket_key(
         return Err(malformed(what, "it is for another bucket, writer or id"));
     }
     same_generation(statement.generation, bucket)?;
+    if let Some(key) = bucket.record.record().key {
+        let to_it = |wrap: &Wrap| matches!(wrap, Wrap::NamedKey(wrap) if wrap.key == key);
+        if !record.wraps().iter().all(to_it) {
+            return Err(malformed(
+                what,
+                "the bucket is on a named key: its keys are wrapped to that and to nothing else",
+            ));
+        }
+    }
     Ok(BucketKeyRow {
         id,
         bucket: bucket.row.id,

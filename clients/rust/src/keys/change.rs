@@ -11,7 +11,7 @@ use sealed::signed::Signed;
 use wire::rest::Base64Url;
 use wire::rest::custody::{ConfirmAnswer, ConfirmBody, CustodianRefusal};
 
-use super::Keys;
+use super::{KeyInfo, Keys};
 use crate::api::json;
 use crate::error::{Error, Result};
 use crate::ledger::{Applied, json_body};
@@ -104,7 +104,20 @@ impl Keys {
                 self.ledger.submit(Action::RevokeKey(revoke)).await?.height
             }
         };
-        self.effective(id, height).await
+        let revoked = self.effective(id, height).await?;
+        // By proof, at a height that custodians were told of: the receipt is only the gateway's word.
+        let entry = self.granted(id, grantee).await?;
+        let stands = entry.is_none_or(|now| {
+            now.grant.serial == known.grant.serial
+                && now.entry.revoked.is_none_or(|at| at > revoked.height)
+        });
+        if stands {
+            return Err(Error::integrity(
+                format!("the revocation of key {id} from {grantee}"),
+                "the ledger's state shows the grant standing",
+            ));
+        }
+        Ok(revoked)
     }
 
     /// Waits until no t custodians release on proofs from before `height`.
@@ -172,7 +185,29 @@ impl Keys {
         };
         let applied = self.ledger.submit(Action::Retire(retire)).await?;
         self.forget(id);
+        if version.is_none() {
+            self.shown(id, "the key's retirement", |info| {
+                info.status.retires == deadline
+            })
+            .await?;
+        }
         Ok(applied)
+    }
+
+    /// Reads by proof that a change holds: a receipt is only the gateway's word.
+    async fn shown(
+        &self,
+        id: &KeyId,
+        what: &str,
+        holds: impl FnOnce(&KeyInfo) -> bool,
+    ) -> Result<()> {
+        if holds(&self.show(id).await?) {
+            return Ok(());
+        }
+        Err(Error::integrity(
+            format!("{what} of key {id}"),
+            "the ledger's state does not show it",
+        ))
     }
 
     /// Sets the version below which nothing is opened.
@@ -181,7 +216,12 @@ impl Keys {
     /// What the ledger says.
     pub async fn set_min_decrypt(&self, id: &KeyId, version: KeyVersion) -> Result<Applied> {
         let of = VersionOf { key: *id, version };
-        self.ledger.submit(Action::SetMinDecrypt(of)).await
+        let applied = self.ledger.submit(Action::SetMinDecrypt(of)).await?;
+        self.shown(id, "the least version", |info| {
+            info.status.min_decrypt == version
+        })
+        .await?;
+        Ok(applied)
     }
 
     /// Protects a key from being retired or destroyed, or no longer.

@@ -183,7 +183,7 @@ async fn whoever_is_granted_the_key_opens_the_bucket_and_nobody_else() {
         .unwrap();
     // This gateway has no ledger to ask.
     let error = get(&without, "small").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
 }
 
 #[tokio::test]

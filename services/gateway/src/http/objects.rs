@@ -132,6 +132,9 @@ pub async fn put_small(
     app.metrics
         .uploaded_bytes
         .inc_by(u64::try_from(bytes.len()).unwrap_or(0));
+    // Rights may have ended while the body came.
+    let bucket = app.bucket_by_name(&name).await?;
+    caller.allow(&bucket, Permission::Write)?;
     let small = records::small(&bytes)?;
     let now = app.now();
     let checked = records::object_version(&small.version_record, &bucket, &caller.principal, now)?;
@@ -511,6 +514,8 @@ pub async fn copy(
     let bucket = app.bucket_by_name(&name).await?;
     caller.allow(&bucket, Permission::Write)?;
     let bytes = control_body(&app, &caller, request).await?;
+    let bucket = app.bucket_by_name(bucket.row.name.as_str()).await?;
+    caller.allow(&bucket, Permission::Write)?;
     let body = CopyBody::decode(&bytes)?;
     let now = app.now();
     let missing = || Failure::not_found("source version");

@@ -404,8 +404,10 @@ pub async fn complete(
     request: Request,
 ) -> Answer<Response> {
     let Query(wait) = wait?;
-    let (upload, bucket) = own_upload(&app, &caller, &id).await?;
+    own_upload(&app, &caller, &id).await?;
     let bytes = control_body(&app, &caller, request).await?;
+    // Rights may have ended while the body came.
+    let (upload, bucket) = own_upload(&app, &caller, &id).await?;
     let complete = CompleteBody::decode(&bytes)?;
     let now = app.now();
     let version =

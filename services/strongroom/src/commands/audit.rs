@@ -245,9 +245,16 @@ async fn check(
     let mut end = None;
     loop {
         let page = keys.audit(&query).await.map_err(explain)?;
-        let end = *end.get_or_insert(page.head.sequence);
+        let end = *end.get_or_insert(page.head);
         for (entry, _) in &page.entries {
             entries += 1;
+            if entry.sequence == end.sequence && entry.hash != end.hash {
+                let reason = format!(
+                    "entry {} is not the one that it was signed with",
+                    end.sequence
+                );
+                return Err(altered(&name, &reason));
+            }
             if let Some(seen) = seen
                 && seen.sequence == entry.sequence
             {
@@ -264,7 +271,7 @@ async fn check(
             }
         }
         match page.last() {
-            Some(last) if last.sequence > query.after && last.sequence < end => {
+            Some(last) if last.sequence > query.after && last.sequence < end.sequence => {
                 query.after = last.sequence;
                 query.before = Some(last);
             }
@@ -272,6 +279,9 @@ async fn check(
                 return Err(altered(&name, "it ends before what was seen of it before"));
             }
             Some(last) => return Ok((last, entries)),
+            None if page.head.sequence > query.after => {
+                return Err(altered(&name, "nothing was shown although it goes on"));
+            }
             None => return Ok((page.head, entries)),
         }
         if entries >= CHECKED_MAX {

@@ -12,6 +12,7 @@ mod harness;
 mod hostile_requests;
 mod identities;
 mod idle;
+mod keys;
 mod ledger;
 mod names;
 mod node_faults;
