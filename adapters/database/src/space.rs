@@ -15,7 +15,8 @@ const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(pending_count), 0) AS BIGINT) FROM chunks \
      WHERE pending_count > 0 AND acknowledged = 1), \
     (SELECT COUNT(*) FROM deletions) + (SELECT COUNT(*) FROM releases), \
-    (SELECT CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) FROM recovery)";
+    (SELECT CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) FROM recovery), \
+    (SELECT CAST(COALESCE(SUM(pending_count), 0) AS BIGINT) FROM recovery WHERE pending_count > 0)";
 
 pub(crate) async fn sums(c: &mut Connection) -> Work<Space> {
     let row = c.one(SUMS, args![]).await?;
@@ -29,6 +30,7 @@ pub(crate) async fn sums(c: &mut Connection) -> Work<Space> {
         pending_shards: row.number(6)?,
         deletions: row.number(7)?,
         recovery_bytes: row.number(8)?,
+        pending_copies: row.number(9)?,
     })
 }
 

@@ -66,8 +66,6 @@ codes! {
     BucketExists = "bucket_exists", CONFLICT, "The bucket exists already";
     /// Only empty buckets can be removed.
     BucketNotEmpty = "bucket_not_empty", CONFLICT, "The bucket is not empty";
-    /// Custodians or a worker refuse; extra `reason`, one of the codes in docs/custody.md.
-    KeyRefused = "key_refused", FORBIDDEN, "The key's custodians refuse";
     /// Another change to the bucket's record came first.
     BucketChanged = "bucket_changed", CONFLICT, "The bucket's record has changed";
     /// The bucket key is of an earlier generation: somebody lost a right since it was drawn.
@@ -98,9 +96,9 @@ codes! {
     NotEnoughShards = "not_enough_shards", SERVICE_UNAVAILABLE, "Too few shards were found";
     /// A transaction that the ledger does not apply; extra `rejection`, its stable code.
     LedgerRejected = "ledger_rejected", CONFLICT, "The ledger refused the transaction";
-    /// Custodians or workers refused; extras `reason` (a code of docs/custody.md) and `refusals`.
+    /// Custodians or workers refused; extra `reason`, a code of docs/custody.md.
     CustodyRefused = "custody_refused", FORBIDDEN, "The custodians refused";
-    /// Fewer custodians answer than the key needs, or no worker does; extras as of `custody_refused`.
+    /// Fewer custodians answer than the key needs, or no worker does; extra `reason`.
     NotEnoughCustodians = "not_enough_custodians", SERVICE_UNAVAILABLE, "Too few custodians are reachable";
     /// A rate or concurrency limit; `Retry-After` says when.
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests";

@@ -377,6 +377,8 @@ pub struct AdminSpace {
     pub deletions: u64,
     /// Bytes of sealed recovery records.
     pub recovery_bytes: u64,
+    /// Copies of recovery records that are not on their node yet.
+    pub pending_copies: u64,
     /// Bytes that the nodes say they use; null when none answers.
     pub node_used_bytes: Option<u64>,
     /// Bytes that the nodes can still take; null when none answers.

@@ -277,8 +277,7 @@ const fn kind_of(code: Code) -> ErrorKind {
         | Code::SignatureInvalid
         | Code::SignatureExpired
         | Code::CustodyRefused
-        | Code::Forbidden
-        | Code::KeyRefused => ErrorKind::Denied,
+        | Code::Forbidden => ErrorKind::Denied,
         Code::BucketExists
         | Code::BucketNotEmpty
         | Code::BucketChanged

@@ -449,6 +449,8 @@ pub struct Space {
     pub deletions: u64,
     /// Bytes of sealed recovery records.
     pub recovery_bytes: u64,
+    /// Copies of them that have not reached their node.
+    pub pending_copies: u64,
 }
 
 /// Result of a metadata operation.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ::custody::Reason;
 use attested::{Endpoint, Local, Trust};
 use bytes::Bytes;
 use domain::{CommitteeId, DeploymentId, Height, KeyId, KeyVersion, Principal, Slot};
@@ -379,10 +380,11 @@ fn proof_of(keys: &[StateKey], answer: LedgerAnswer) -> v1::LedgerProof {
 fn failure(error: &CallError) -> Failure {
     let refusal = error.to_refusal();
     let code = match error {
-        CallError::Refused(_) if refusal.retry => Code::Unavailable,
-        CallError::Refused(_) => Code::KeyRefused,
+        CallError::Refused(_) if !refusal.retry => Code::CustodyRefused,
+        // A reason of custodians' that passes; anything else that may pass is somebody's silence.
+        CallError::Refused(_) if refusal.code.parse::<Reason>().is_ok() => Code::Unavailable,
         CallError::TimedOut(_) => Code::Timeout,
-        _ => Code::Unavailable,
+        _ => Code::NotEnoughCustodians,
     };
     Failure::from(Problem::new(code, refusal.detail).with("reason", refusal.code))
 }
@@ -394,7 +396,7 @@ fn nobody(what: &str, last: Option<CallError>) -> Failure {
     );
     Failure::from(
         Problem::new(
-            Code::Unavailable,
+            Code::NotEnoughCustodians,
             format!("no {what} can be reached: try again, and see `strongroom admin status`"),
         )
         .with("reason", "unreachable"),

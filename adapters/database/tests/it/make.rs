@@ -274,6 +274,7 @@ pub async fn assert_no_leak(db: &Database) {
         Space {
             buckets: space.buckets,
             recovery_bytes: space.recovery_bytes,
+            pending_copies: space.pending_copies,
             ..Space::default()
         }
     );

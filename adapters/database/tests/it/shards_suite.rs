@@ -216,6 +216,7 @@ async fn sums_cover_the_index(fixture: &Fixture) {
             pending_shards: 1,
             deletions: 1,
             recovery_bytes: 5_000,
+            pending_copies: 0,
         }
     );
     let never = TimestampMs(0);

@@ -212,6 +212,7 @@ pub async fn space(
         pending_shards: space.pending_shards,
         deletions: space.deletions,
         recovery_bytes: space.recovery_bytes,
+        pending_copies: space.pending_copies,
         node_used_bytes: sum(|stats| stats.used_bytes),
         node_free_bytes: sum(|stats| stats.free_bytes),
     }))

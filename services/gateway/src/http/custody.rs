@@ -42,7 +42,7 @@ fn info(slot: Option<Slot>, peer: &Peer) -> EnclaveInfo {
     }
 }
 
-/// Custodians and workers as this gateway sees them: attested means that there is a session in which the enclave has proved its
+/// Custodians and workers as this gateway sees them: reachable means that there is a session in which the enclave has proved its
 /// code against the ledger's policy.
 #[utoipa::path(get, path = "/v1/custody", tag = "keys",
     responses((status = 200, body = CustodyInfo), (status = "default", content_type = "application/problem+json", body = wire::problem::Problem, description = "refused or failed")))]

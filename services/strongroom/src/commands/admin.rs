@@ -208,8 +208,12 @@ async fn space(context: &Context, store: &Store) -> Outcome {
             (
                 "recovery",
                 format!(
-                    "{} of sealed recovery records",
-                    units::size(space.recovery_bytes)
+                    "{} of sealed recovery records{}",
+                    units::size(space.recovery_bytes),
+                    match space.pending_copies {
+                        0 => String::new(),
+                        pending => format!(", {} copies on their way", units::grouped(pending)),
+                    }
                 ),
             ),
             (

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use crate::harness::{Options, Platform, bytes, write_file};
-use crate::support::{Request, deployment, dial, held, identity};
+use crate::support::{Request, deployment, dial, held, held_at_rest, identity};
 
 fn platform(args: &[&str]) -> Platform {
     let platform = Platform::start_with(Options {
@@ -25,7 +25,7 @@ fn platform(args: &[&str]) -> Platform {
 #[test]
 fn an_upload_that_nobody_continues_is_undone() {
     let platform = platform(&["--upload-lifetime=30s", "--deletion-grace=1s"]);
-    let baseline = held(&platform);
+    let baseline = held_at_rest(&platform);
     write_file(&platform.path("large"), 64 << 20, 31);
     let mut put = platform
         .command(&[
@@ -95,7 +95,7 @@ fn a_replaced_object_is_readable_by_version_until_its_grace_is_over() {
 fn clients_that_leave_in_the_middle_of_small_puts_leave_nothing_for_good() {
     let platform = platform(&["--deletion-grace=1s"]);
     platform.wait_for("everything to rest", || held(&platform).deletions == 0);
-    let baseline = held(&platform);
+    let baseline = held_at_rest(&platform);
     // Real puts of the program, cut at every stage.
     let mut children = Vec::new();
     for n in 0..40_u64 {

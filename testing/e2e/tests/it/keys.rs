@@ -78,7 +78,7 @@ fn whom_the_ledger_permits_opens_and_nobody_else() {
     let decrypt = ["decrypt", "-o", "-", "note.sealed"];
     as_other(&platform, "anna", &decrypt)
         .status(4)
-        .says("grant");
+        .says("ask the key's owner for a grant");
     platform.ok(&["key", "grant", "payroll", &anna]);
     let got = as_other(&platform, "anna", &decrypt).status(0);
     assert!(got.stdout == PLANTED);

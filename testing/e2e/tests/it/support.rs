@@ -12,7 +12,7 @@ use crypto::seed_text::{self, SeedKind};
 use domain::{BucketName, DeploymentId, ObjectKey};
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use serde_json::Value;
+use serde_json::{Value, json};
 use wire::http_signature::{self, CONTENT_DIGEST_HEADER, RequestView, SignatureParams};
 
 use crate::harness::Platform;
@@ -67,10 +67,11 @@ pub fn deployment(platform: &Platform) -> DeploymentId {
 
 /// Seconds since 1970.
 pub fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    since_1970().as_secs()
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
 /// The sums that `admin space` gives, and the shards on all nodes.
@@ -90,10 +91,34 @@ pub struct Held {
     pub shards: u64,
 }
 
-/// What a platform holds just now. Every node must answer.
+/// The harness's interval between probes, which is also what one may take.
+const PROBE_MS: u64 = 250;
+
+/// What a platform holds when nothing is on its way to a node any more: counted by every node after that was so.
+pub fn held_at_rest(platform: &Platform) -> Held {
+    platform.wait_for("everything to be placed", || {
+        let space = platform.json(&["admin", "space"]).remove(0);
+        (&space["pending_shards"], &space["pending_copies"]) == (&json!(0), &json!(0))
+    });
+    held(platform)
+}
+
+/// What a platform holds just now. Every node must answer: the gateway knows a node's counters by its last probe, and
+/// only a probe that began after this call did counts: one takes [`PROBE_MS`] at most.
 pub fn held(platform: &Platform) -> Held {
+    let begun = u64::try_from(since_1970().as_millis()).unwrap();
+    let mut nodes = Value::Null;
+    platform.wait_for("every node's counters", || {
+        nodes = platform.json(&["admin", "nodes"]).remove(0);
+        let mut listed = nodes["nodes"].as_array().unwrap().iter();
+        listed.all(|node| {
+            node["shards"].is_u64()
+                && node["last_seen_ms"]
+                    .as_u64()
+                    .is_some_and(|at| at > begun + PROBE_MS)
+        })
+    });
     let space = platform.json(&["admin", "space"]).remove(0);
-    let nodes = platform.json(&["admin", "nodes"]).remove(0);
     let number = |name: &str| {
         space[name]
             .as_u64()
@@ -103,7 +128,7 @@ pub fn held(platform: &Platform) -> Held {
         .as_array()
         .unwrap()
         .iter()
-        .map(|node| node["shards"].as_u64().unwrap_or_default())
+        .map(|node| node["shards"].as_u64().unwrap())
         .sum();
     Held {
         objects: number("objects"),
