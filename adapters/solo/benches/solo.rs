@@ -38,7 +38,8 @@ fn config(dir: &Path) -> SoloConfig {
 }
 
 fn main() {
-    let dir = tempfile::tempdir_in(std::env::var_os("STRONGROOM_BENCH_DIR").unwrap_or(".".into()))
+    let dir = std::env::var_os("STRONGROOM_BENCH_DIR")
+        .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
         .unwrap();
     let load = dir.path().join("load");
     Solo::create(&load, &genesis(true)).unwrap();

@@ -11,6 +11,7 @@ mod lock;
 mod log_file;
 mod processes;
 pub mod provision;
+mod specs;
 mod supervisor;
 
 pub use deployment::{Deployment, InitReport, gateway_certificates, initialise};

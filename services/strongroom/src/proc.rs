@@ -1,19 +1,31 @@
 //! What the kernel says of processes: CPU time and memory, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::platform::{DataFolder, Processes};
 use crate::units::float;
 
 /// CPU time and memory of a platform's processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// CPU seconds since their start, all together.
-    pub cpu_s: f64,
+    /// CPU seconds since their start, all of a role together (`node`, `gateway`, `custodian`, ...).
+    pub cpu_s: BTreeMap<String, f64>,
     /// Proportional set size of all together, bytes.
     pub pss_bytes: u64,
     /// Largest resident size that the gateway has had, bytes.
     pub gateway_peak_bytes: u64,
+}
+
+impl Usage {
+    /// CPU seconds of each role since `before`.
+    pub fn cpu_since(&self, before: &Self) -> BTreeMap<String, f64> {
+        let spent = |(role, now): (&String, &f64)| {
+            let then = before.cpu_s.get(role).copied().unwrap_or_default();
+            (role.clone(), (now - then).max(0.0))
+        };
+        self.cpu_s.iter().map(spent).collect()
+    }
 }
 
 /// Memory of a platform's processes, proportional set sizes in bytes.
@@ -63,7 +75,8 @@ fn pss(pid: u32) -> u64 {
 pub fn usage(processes: &[(String, u32)]) -> Usage {
     let mut usage = Usage::default();
     for (name, pid) in processes {
-        usage.cpu_s += cpu(*pid).unwrap_or_default().as_secs_f64();
+        let role = name.split('-').next().unwrap_or(name).to_owned();
+        *usage.cpu_s.entry(role).or_default() += cpu(*pid).unwrap_or_default().as_secs_f64();
         usage.pss_bytes += pss(*pid);
         if name == "gateway" {
             usage.gateway_peak_bytes = field(&format!("/proc/{pid}/status"), "VmHWM:").unwrap_or(0);
@@ -123,6 +136,14 @@ mod tests {
         assert!(
             usage.pss_bytes > 100_000 && usage.gateway_peak_bytes > 100_000,
             "{usage:?}"
+        );
+        let mut later = usage.clone();
+        later.cpu_s.insert("gateway".to_owned(), 1e6);
+        later.cpu_s.insert("node".to_owned(), 2.0);
+        let spent = later.cpu_since(&usage);
+        assert!(
+            spent["gateway"] > 9e5 && (spent["node"] - 2.0).abs() < 1e-9,
+            "{spent:?}"
         );
     }
 }

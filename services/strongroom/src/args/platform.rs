@@ -435,7 +435,7 @@ pub struct BenchArgs {
     /// Time for each measurement
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub time: Duration,
-    /// Objects in flight [default: 32 for 4 KiB and mixed, 8 for 1 MiB, 4 for 64 MiB]
+    /// Objects in flight [default: 32 for 4 KiB and mixed, 8 for 1 MiB, 4 for 64 MiB, 16 decryptions]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub in_flight: Option<u16>,
     /// Folder of the platform under test, to measure its processes [default: ./data]
@@ -461,6 +461,9 @@ pub enum BenchLoad {
     /// How soon a 1 GiB object begins: alone, beside 8 readers, and with 4 nodes killed (when --data names the platform).
     #[value(name = "first-byte")]
     FirstByte,
+    /// Named keys: made, opened one by one and in batches, at half load, and objects behind one. The key stays, retired.
+    #[value(name = "keys")]
+    Keys,
 }
 
 /// `config`.

@@ -1,6 +1,8 @@
 //! `bench`: measures a running platform through this client, as a user would see it.
 
 mod first_byte;
+mod keys;
+mod report;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use client::ByteRange;
 use domain::Profile;
-use serde::Serialize;
 use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
 
@@ -20,39 +21,17 @@ use crate::address::Remote;
 use crate::args::{BenchArgs, BenchLoad};
 use crate::clock::now;
 use crate::failure::{Failure, Outcome};
-use crate::output::table;
 use crate::platform::DataFolder;
 use crate::proc;
 use crate::progress::Bar;
 use crate::store::Store;
 use crate::units::{self, float};
+use report::{Measured, percentile, render};
 
 /// Objects that a mixed load starts with.
 const MIXED_START: usize = 256;
 /// Sizes of a mixed load's objects.
 const MIXED_SIZES: [usize; 4] = [4 << 10, 64 << 10, 256 << 10, 1 << 20];
-
-/// One measurement.
-#[derive(Clone, Debug, Serialize)]
-struct Measured {
-    load: &'static str,
-    operation: &'static str,
-    in_flight: u16,
-    objects: u64,
-    bytes: u64,
-    seconds: f64,
-    objects_per_s: f64,
-    mb_per_s: f64,
-    first_byte_p50_ms: Option<f64>,
-    first_byte_p99_ms: Option<f64>,
-    total_p50_ms: f64,
-    total_p99_ms: f64,
-    platform_cpu_s_per_gb: Option<f64>,
-    client_cpu_s_per_gb: f64,
-    gateway_peak_bytes: Option<u64>,
-    platform_pss_bytes: Option<u64>,
-    failed: u64,
-}
 
 /// Durations of single operations.
 #[derive(Debug, Default)]
@@ -126,7 +105,8 @@ pub fn run(context: &Context, args: &BenchArgs) -> Outcome {
 
 impl Bench<'_> {
     async fn all(&self, args: &BenchArgs) -> Outcome<Vec<Measured>> {
-        const ALL: [BenchLoad; 5] = [
+        const ALL: [BenchLoad; 6] = [
+            BenchLoad::Keys,
             BenchLoad::FirstByte,
             BenchLoad::Small,
             BenchLoad::Medium,
@@ -146,6 +126,7 @@ impl Bench<'_> {
                 BenchLoad::Large => ("64 MiB", 64 << 20, 4),
                 BenchLoad::Mixed => ("mixed", 0, 32),
                 BenchLoad::FirstByte => ("first byte of 1 GiB", 0, 1),
+                BenchLoad::Keys => ("named keys", 0, 16),
             };
             let in_flight = args.in_flight.unwrap_or(in_flight);
             self.context
@@ -154,6 +135,7 @@ impl Bench<'_> {
             match load {
                 BenchLoad::Mixed => measured.push(self.mixed(name, in_flight).await?),
                 BenchLoad::FirstByte => measured.extend(self.first_byte().await?),
+                BenchLoad::Keys => measured.extend(self.keys(in_flight).await?),
                 _ => measured.extend(self.put_get(name, bytes, in_flight).await?),
             }
         }
@@ -368,8 +350,12 @@ impl Bench<'_> {
         let own = proc::cpu(std::process::id())
             .unwrap_or_default()
             .saturating_sub(own_before);
-        let gb = (float(all.bytes) / 1e9).max(1e-9);
         let objects = u64::try_from(all.total.len()).unwrap_or(u64::MAX);
+        let mut cpu_s = before
+            .zip(after.as_ref())
+            .map(|(before, after)| after.cpu_since(&before))
+            .unwrap_or_default();
+        cpu_s.insert("client".to_owned(), own.as_secs_f64());
         Ok(Measured {
             load,
             operation,
@@ -383,11 +369,8 @@ impl Bench<'_> {
             first_byte_p99_ms: percentile(&mut all.first_byte, 99),
             total_p50_ms: percentile(&mut all.total, 50).unwrap_or_default(),
             total_p99_ms: percentile(&mut all.total, 99).unwrap_or_default(),
-            platform_cpu_s_per_gb: before
-                .zip(after)
-                .map(|(before, after)| (after.cpu_s - before.cpu_s) / gb),
-            client_cpu_s_per_gb: own.as_secs_f64() / gb,
-            gateway_peak_bytes: after.map(|usage| usage.gateway_peak_bytes),
+            cpu_s,
+            gateway_peak_bytes: after.as_ref().map(|usage| usage.gateway_peak_bytes),
             platform_pss_bytes: after.map(|usage| usage.pss_bytes),
             failed: all.failed,
         })
@@ -462,69 +445,6 @@ impl AsyncWrite for Discard {
     }
 }
 
-fn render(idle: Option<&proc::Memory>, measured: &[Measured]) -> String {
-    let none = || "-".to_owned();
-    let before = idle.map_or_else(String::new, |idle| {
-        format!(
-            "before the loads: gateway {}, largest node {}, all processes {} (PSS)\n",
-            units::size(idle.gateway_bytes),
-            units::size(idle.largest_node_bytes),
-            units::size(idle.all_bytes)
-        )
-    });
-    let ms = |value: f64| format!("{value:.1}");
-    let mut rows = vec![
-        [
-            "load",
-            "operation",
-            "in flight",
-            "objects/s",
-            "MB/s",
-            "first byte p50",
-            "p99",
-            "total p50",
-            "p99",
-            "CPU s/GB",
-            "client",
-            "gateway peak",
-            "all PSS",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
-    rows.extend(measured.iter().map(|m| {
-        vec![
-            m.load.to_owned(),
-            m.operation.to_owned(),
-            m.in_flight.to_string(),
-            format!("{:.0}", m.objects_per_s),
-            format!("{:.1}", m.mb_per_s),
-            m.first_byte_p50_ms.map_or_else(none, ms),
-            m.first_byte_p99_ms.map_or_else(none, ms),
-            ms(m.total_p50_ms),
-            ms(m.total_p99_ms),
-            m.platform_cpu_s_per_gb
-                .map_or_else(none, |cpu| format!("{cpu:.2}")),
-            format!("{:.2}", m.client_cpu_s_per_gb),
-            m.gateway_peak_bytes.map_or_else(none, units::size),
-            m.platform_pss_bytes.map_or_else(none, units::size),
-        ]
-    }));
-    format!(
-        "{before}{}\n(times in ms; CPU of all platform processes per GB of plaintext, and of this client beside it)",
-        table(&rows, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
-    )
-}
-
-/// The value that so many percent of the samples do not exceed, in milliseconds (nearest rank).
-fn percentile(samples: &mut [Duration], percent: usize) -> Option<f64> {
-    samples.sort_unstable();
-    let rank = (samples.len() * percent).div_ceil(100).max(1);
-    samples
-        .get(rank - 1)
-        .map(|sample| sample.as_secs_f64() * 1e3)
-}
-
 /// Spreads a counter over all numbers (the finaliser of SplitMix64), so that a load is the same in every run.
 fn scatter(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -551,15 +471,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let mut samples: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
-        assert_eq!(percentile(&mut samples, 50), Some(50.0));
-        assert_eq!(percentile(&mut samples, 99), Some(99.0));
-        assert_eq!(percentile(&mut [Duration::from_millis(7)], 99), Some(7.0));
-        assert_eq!(percentile(&mut [], 50), None);
-    }
 
     #[test]
     fn the_mixed_load_has_its_shares() {

@@ -172,7 +172,8 @@ impl<'a> Opener<'a> {
             let opened = block_on(async {
                 let store = Store::open(self.context, None).await?;
                 let keys = store.keys().await?;
-                Ok(through_custodians(&keys, &rest).await)
+                let asked: Vec<&Envelope> = rest.iter().map(|(_, envelope)| *envelope).collect();
+                Ok(through_custodians(&keys, &asked).await)
             });
             match opened {
                 Ok(deks) => {
@@ -273,7 +274,7 @@ pub fn named_wraps(envelope: &Envelope) -> Vec<&NamedKeyWrap> {
 
 /// DEKs through the custodians: the first named key of every envelope in one batch, then the second of those that did not open, and
 /// so on.
-async fn through_custodians(keys: &Keys, envelopes: &[(usize, &Envelope)]) -> Vec<Outcome<Dek>> {
+pub async fn through_custodians(keys: &Keys, envelopes: &[&Envelope]) -> Vec<Outcome<Dek>> {
     let nothing = || {
         Err(Failure::new(
             Exit::Refused,
@@ -284,17 +285,17 @@ async fn through_custodians(keys: &Keys, envelopes: &[(usize, &Envelope)]) -> Ve
     let mut out: Vec<Outcome<Dek>> = envelopes.iter().map(|_| nothing()).collect();
     let rounds = envelopes
         .iter()
-        .map(|(_, envelope)| named_wraps(envelope).len())
+        .map(|envelope| named_wraps(envelope).len())
         .max()
         .unwrap_or(0);
     for round in 0..rounds {
         let contexts: Vec<_> = envelopes
             .iter()
-            .map(|(_, envelope)| envelope.wrap_context())
+            .map(|envelope| envelope.wrap_context())
             .collect();
         let mut asked = Vec::new();
         let mut wraps = Vec::new();
-        for (at, (_, envelope)) in envelopes.iter().enumerate() {
+        for (at, envelope) in envelopes.iter().enumerate() {
             if out.get(at).is_none_or(Result::is_ok) {
                 continue;
             }

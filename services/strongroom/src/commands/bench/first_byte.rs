@@ -94,8 +94,7 @@ impl Bench<'_> {
             })
             .await?;
         // Bytes that were cut off say nothing about rates.
-        measured.platform_cpu_s_per_gb = None;
-        measured.client_cpu_s_per_gb = 0.0;
+        measured.cpu_s.clear();
         Ok(measured)
     }
 }
