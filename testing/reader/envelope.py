@@ -8,6 +8,7 @@ import hashlib
 import struct
 
 from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kyber_py.ml_kem import ML_KEM_768
 
 import reader
@@ -86,8 +87,8 @@ class Ciphertext:
     def kem_hash(self, context):
         return digest(self.deployment, "kem-hash", self.dh, self.pq_hash(), context)
 
-    def verify(self, key, context):
-        """The proof; gives u."""
+    def challenge(self, key, context):
+        """e, of a proof for that key and context."""
         proof_label = digest(
             key.deployment,
             "tdh2-label",
@@ -98,12 +99,16 @@ class Ciphertext:
             self.pq_hash(),
             context,
         )
+        body = proof_label + self.u + self.u_bar + self.w + self.w_bar
+        e = hashlib.sha512(message(key.deployment, "tdh2-challenge", body)).digest()
+        return int.from_bytes(e, "little") % ristretto.ORDER
+
+    def verify(self, key, context):
+        """The proof; gives u."""
         u, u_bar, w, w_bar = map(element, (self.u, self.u_bar, self.w, self.w_bar))
         f = int.from_bytes(self.f, "little")
         require(f < ristretto.ORDER, "f is not reduced")
-        body = proof_label + self.u + self.u_bar + self.w + self.w_bar
-        e = hashlib.sha512(message(key.deployment, "tdh2-challenge", body)).digest()
-        e = int.from_bytes(e, "little") % ristretto.ORDER
+        e = self.challenge(key, context)
         require(f * ristretto.BASE == w + e * u, "the proof does not hold for G")
         require(f * SECOND_GENERATOR == w_bar + e * u_bar, "the proof does not hold for G_bar")
         return u
@@ -111,6 +116,18 @@ class Ciphertext:
     def derive(self, key, context, ss_pq, ss_dh):
         info = key.key + struct.pack(">I", key.version) + key.pq + key.dh + self.pq + self.u + self.u_bar + context
         return hkdf(ss_pq + ss_dh, b"", message(key.deployment, "kem-key", info))
+
+
+def encapsulate(key, context, m, r, s):
+    """The sender's side, from its randomness: a ciphertext and K."""
+    ss_pq, pq = ML_KEM_768._encaps_internal(key.pq, m)
+    u, u_bar, w, w_bar = (n * g for n in (r, s) for g in (ristretto.BASE, SECOND_GENERATOR))
+    points = b"".join(point.encode() for point in (u, u_bar, w, w_bar))
+    unproved = Ciphertext(key.deployment, b"\x01" + pq + points + bytes(32))
+    f = (s + r * unproved.challenge(key, context)) % ristretto.ORDER
+    ciphertext = Ciphertext(key.deployment, b"\x01" + pq + points + f.to_bytes(32, "little"))
+    ss_dh = (r * element(key.dh)).encode()
+    return ciphertext, ciphertext.derive(key, context, ss_pq, ss_dh)
 
 
 def pq_keys(seed):
@@ -215,6 +232,31 @@ class Envelope:
             rest, index = rest[end:], index + 1
         require(not rest, "bytes after the last chunk")
         return plain
+
+
+def seal(key, shown, plaintext, randomness):
+    """The file of an inline envelope for a named key alone. `randomness`: 32 + 16 + 16 + 32 + 64 + 64 bytes."""
+    cuts = ((0, 32), (32, 48), (48, 64), (64, 96), (96, 160), (160, 224))
+    dek, envelope_id, salt, m, r, s = (randomness[begin:end] for begin, end in cuts)
+    r, s = (int.from_bytes(wide, "little") % ristretto.ORDER for wide in (r, s))
+    context = context_hash(key.deployment, shown)
+    ciphertext, wrapping = encapsulate(key, context, m, r, s)
+    wrapped = AESGCM(wrapping).encrypt(bytes(12), dek, b"\x03" + context + envelope_id)
+    wrap = key.key + struct.pack(">I", key.version) + b"\x01" + ciphertext.pq + ciphertext.dh + wrapped
+    info = message(key.deployment, "envelope-payload", envelope_id + context)
+    record = reader.encode(
+        {
+            "type": "envelope",
+            "v": 1,
+            "deployment": key.deployment,
+            "id": envelope_id,
+            "context": shown,
+            "commitment": reader.Keys(key.deployment, dek).commitment(),
+            "wraps": [{"kind": 3, "data": wrap}],
+            "payload": salt + AESGCM(hkdf(dek, salt, info)).encrypt(bytes(12), plaintext, b""),
+        }
+    )
+    return b"SREN\x01" + struct.pack(">I", len(record)) + record
 
 
 # --- armor ---

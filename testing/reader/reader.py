@@ -69,17 +69,18 @@ def gcm_open(key, nonce, sealed, aad=b""):
 # --- dag-cbor ---
 
 
-def _canonical(value):
-    """The same value with its CIDs as they are encoded; refuses what no record holds."""
+def _canonical(value, booleans=False):
+    """The same value with its CIDs as they are encoded; refuses what no record holds. Only the ledger's have booleans."""
     if isinstance(value, dict):
         require(all(isinstance(key, str) for key in value), "a key is not text")
-        return {key: _canonical(item) for key, item in value.items()}
+        return {key: _canonical(item, booleans) for key, item in value.items()}
     if isinstance(value, list):
-        return [_canonical(item) for item in value]
+        return [_canonical(item, booleans) for item in value]
     if isinstance(value, cbor2.CBORTag):
         require(value.tag == 42 and isinstance(value.value, bytes), "a tag other than a CID's")
         return value
-    require(type(value) in (int, str, bytes), "a value of a kind that no record holds")
+    kinds = (int, str, bytes, bool) if booleans else (int, str, bytes)
+    require(type(value) in kinds, "a value of a kind that no record holds")
     return value
 
 
@@ -88,10 +89,10 @@ def encode(record):
     return cbor2.dumps(record, canonical=True)
 
 
-def decode(data, kind, required, optional=()):
+def decode(data, kind, required, optional=(), booleans=False):
     """Reads a record strictly. `required` and `optional` name its keys besides `type` and `v`."""
     try:
-        record = _canonical(cbor2.loads(data))
+        record = _canonical(cbor2.loads(data), booleans)
     except (cbor2.CBORDecodeError, ValueError, RecursionError):
         raise Refused("not CBOR") from None
     require(isinstance(record, dict), "not a record")
@@ -357,6 +358,10 @@ def read_bucket(deployment, data):
         require(one["writer"] not in writers and 1 <= one["until"] < bucket["writer_set"], "a former writer that writes")
     readers = bucket.get("readers", [])
     require(readers == sorted(set(readers)) and len(readers) <= 1000, "readers in another order")
+    for name in ("former", "readers", "key_generation"):
+        require(bucket.get(name, True), f"{name} that is written out though there is nothing to say")
+    uint(bucket.get("key_generation", 0))
+    byte_string(bucket.get("key", bytes(32)), 32)
     return bucket
 
 
@@ -399,17 +404,27 @@ def stretch(passphrase, params, info):
 def unwrap_bucket_key(deployment, record, passphrase):
     """Through the passphrase wrap: gives id and key after checking the writer's commitment."""
     record = decode(record, "bucket-key", ["statement", "wraps"])
-    body, signature = open_signed(record["statement"])
-    keys = ["id", "bucket", "writer", "created", "commitment"]
-    statement = decode(body, "bucket-key-statement", keys, ["generation"])
-    verify(deployment, "bucket-key", statement["writer"], body, signature)
+    statement = read_bucket_key_statement(deployment, record["statement"])
     context = b"\x01" + statement["bucket"] + statement["id"]
     data = next(wrap["data"] for wrap in record["wraps"] if wrap["kind"] == 2)
     key = stretch(passphrase, data[:28], message(deployment, "wrap-passphrase"))
     key = gcm_open(key, bytes(12), data[28:], context)
+    check_bucket_key(deployment, statement, key)
+    return statement["id"], key
+
+
+def read_bucket_key_statement(deployment, data):
+    body, signature = open_signed(data)
+    keys = ["id", "bucket", "writer", "created", "commitment"]
+    statement = decode(body, "bucket-key-statement", keys, ["generation"])
+    require(uint(statement.get("generation", 1)) != 0, "a generation that is written out though it is 0")
+    verify(deployment, "bucket-key", statement["writer"], body, signature)
+    return statement
+
+
+def check_bucket_key(deployment, statement, key):
     info = message(deployment, "bucket-key-commitment", statement["bucket"] + statement["id"])
     require(hkdf(key, b"", info) == statement["commitment"], "another bucket key")
-    return statement["id"], key
 
 
 def open_small(deployment, bucket, name, bucket_key_id, bucket_key, data):

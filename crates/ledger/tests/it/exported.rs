@@ -28,7 +28,7 @@ pub fn statement(world: &mut World, key: KeyId, version: u32, fencing: u64) -> V
     statement
 }
 
-fn activation(world: &mut World, statement: &VersionStatement) -> ActivateVersion {
+pub fn activation(world: &mut World, statement: &VersionStatement) -> ActivateVersion {
     world::activation(&mut world.people, statement)
 }
 
@@ -46,7 +46,7 @@ fn exported() -> (World, KeyId, ExportedKey) {
     (world, key, export)
 }
 
-fn export(world: &mut World, statement: &VersionStatement) -> ExportedKey {
+pub fn export(world: &mut World, statement: &VersionStatement) -> ExportedKey {
     let values = ExportedKey::state_keys(statement)
         .iter()
         .map(|key| {
