@@ -30,7 +30,7 @@ mod make;
 mod open;
 
 pub use audit::{AuditPage, AuditQuery};
-pub use change::Revoked;
+pub use change::Effective;
 pub use make::CreateKey;
 pub use open::{Opening, Released, Wrapped};
 

@@ -7,7 +7,7 @@ use attestation::Role;
 use crypto::context::EncryptionContext;
 use crypto::kem::{CiphertextParts, DhCiphertext, PqCiphertextHash};
 use crypto::{Identity, Secret};
-use domain::{KeyId, KeyVersion, Principal, ShareIndex, TimestampMs};
+use domain::{Height, KeyId, KeyVersion, Principal, ShareIndex, TimestampMs};
 use ledger::records::{KeyState, KeyStatus, Operations, VersionStatement};
 use rand_core::CryptoRng;
 use sealed::signed::{Content, Signed};
@@ -146,6 +146,13 @@ pub struct Permit {
     share: ShareName,
     record: CustodianRecord,
     ciphertexts: Vec<VerifiedCiphertext>,
+    /// The height of the proofs that it was judged by.
+    height: Height,
+    /// The ledger's time at which a grant that it rests on ends.
+    granted_until: Option<TimestampMs>,
+    creation: Arc<VerifiedCreation>,
+    status: KeyStatus,
+    version: Arc<VerifiedVersion>,
 }
 
 /// A custodian's answer.
@@ -268,7 +275,8 @@ impl Judge {
         }
 
         let creation = self.creation(&shown, &request.key)?;
-        shown.check_chain(&creation, &request.principal, Operations::DECRYPT, now)?;
+        let granted_until =
+            shown.check_chain(&creation, &request.principal, Operations::DECRYPT, now)?;
         let status = shown.status(&request.key)?;
         let version = self.version(&shown, &creation, request.version)?;
         check_state(&creation, &status, &version, now)?;
@@ -313,6 +321,11 @@ impl Judge {
             share: ShareName::from(&version.statement),
             record,
             ciphertexts,
+            height: shown.header().height,
+            granted_until,
+            creation,
+            status,
+            version,
         })
     }
 
@@ -532,6 +545,35 @@ impl Permit {
     #[must_use]
     pub fn share(&self) -> &ShareName {
         &self.share
+    }
+
+    /// Whether the decision still stands: to be asked right before the answer leaves. While it was computed and written down, a height may
+    /// have been confirmed above the proofs that it rests on, or a time have passed that ends it.
+    ///
+    /// # Errors
+    /// [`Reason::LedgerStale`], [`Reason::ProofStale`], [`Reason::Expired`], [`Reason::NotGranted`], [`Reason::KeyState`].
+    pub fn check_again(&self, view: &dyn LedgerView) -> Result<(), Denial> {
+        if !view.is_fresh() {
+            return Err(Reason::LedgerStale.into());
+        }
+        let floor = view.floor();
+        if self.height < floor {
+            return Err(Denial::new(
+                Reason::ProofStale,
+                format_args!("meanwhile height {floor} was confirmed"),
+            ));
+        }
+        let now = view.time();
+        if now >= self.request.expires {
+            return Err(Denial::new(Reason::Expired, "meanwhile"));
+        }
+        if self.granted_until.is_some_and(|until| now >= until) {
+            return Err(Denial::new(
+                Reason::NotGranted,
+                "the grant has expired meanwhile",
+            ));
+        }
+        check_state(&self.creation, &self.status, &self.version, now)
     }
 
     /// Computes the answer.

@@ -12,6 +12,8 @@ pub(crate) const AUDIT_REQUEST: Label = Label::new("audit-request");
 pub(crate) const AUDIT_RECORD: Label = Label::new("audit-record");
 /// Signs the head of an audit log, by its custodian.
 pub(crate) const AUDIT_HEAD: Label = Label::new("audit-head");
+/// Signs the height below which a custodian releases nothing any more.
+pub(crate) const CONFIRMATION: Label = Label::new("confirmation");
 /// HPKE `info` of partials sealed to a recipient.
 pub(crate) const SEALED_PARTIALS: Label = Label::new("sealed-partials");
 /// Signs a release, by its custodian.

@@ -16,6 +16,7 @@
 pub mod answer;
 pub mod audit;
 pub mod cache;
+pub mod confirm;
 pub mod judge;
 mod labels;
 pub mod proof;
@@ -28,6 +29,7 @@ pub mod view;
 pub use answer::{AnswerError, Recipient, SealedPartials, SealedSecrets};
 pub use audit::{AuditEntry, AuditHead, AuditRecord, AuditedOperation, Decision};
 pub use cache::Cache;
+pub use confirm::{ConfirmQuestion, Confirmation};
 pub use judge::{
     Ask, AuditPermit, CiphertextBytes, Facts, Judge, Permit, Release, ShareName, Shares, Verdict,
 };

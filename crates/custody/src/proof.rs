@@ -208,7 +208,8 @@ impl<'a> Shown<'a> {
         self.values.iter().any(|value| value.key == key)
     }
 
-    /// Checks that `principal` is the owner or has a chain of grants from the owner for `wanted` at `now`.
+    /// Checks that `principal` is the owner or has a chain of grants from the owner for `wanted` at `now`. Returns when the first of these
+    /// grants ends.
     ///
     /// # Errors
     /// [`Reason::NotGranted`] when the ledger shows that it has not, [`Reason::Proof`] when nothing is shown.
@@ -218,23 +219,25 @@ impl<'a> Shown<'a> {
         principal: &Principal,
         wanted: Operations,
         now: TimestampMs,
-    ) -> Result<(), Denial> {
+    ) -> Result<Option<TimestampMs>, Denial> {
         let (key, owner) = (&creation.key, &creation.creation.owner);
         let mut chain = Vec::new();
+        let mut until: Option<TimestampMs> = None;
         let mut holder = *principal;
         while holder != *owner && chain.len() < grant::CHAIN_LINKS_MAX {
             let name = StateKey::KeyGrant(*key, holder);
             let Some(entry) = self.find::<GrantEntry>(&name, "grant")? else {
                 break;
             };
-            let granted_by = Signed::<KeyGrant>::decode(&entry.grant)
-                .map_err(|error| Denial::new(Reason::NotGranted, error))?
-                .granted_by;
+            let link = Signed::<KeyGrant>::decode(&entry.grant)
+                .map_err(|error| Denial::new(Reason::NotGranted, error))?;
+            until = until.into_iter().chain(link.expires).min();
             chain.push(entry);
-            holder = granted_by;
+            holder = link.granted_by;
         }
         grant::verify_chain(&self.deployment, owner, key, principal, wanted, now, &chain)
-            .map_err(|error| Denial::new(Reason::NotGranted, error))
+            .map_err(|error| Denial::new(Reason::NotGranted, error))?;
+        Ok(until)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Messages as `custody` takes them, and its answers as messages.
 
 use bytes::Bytes;
-use custody::{CiphertextBytes, Denial, LedgerProof, ProvedValue, Reason, Release, ShareName};
-use domain::{KeyId, KeyVersion, Principal};
+use custody::{
+    CiphertextBytes, ConfirmQuestion, Confirmation, Denial, LedgerProof, ProvedValue, Reason,
+    Release, ShareName,
+};
+use domain::{GenesisHash, KeyId, KeyVersion, Principal};
 use enclave_client::Refusal;
 use enclave_wire::{secrets, v1};
 use ledger::records::Acknowledgement;
@@ -65,6 +68,26 @@ pub(crate) fn name(key: &[u8], version: u32, fencing: u64) -> Result<ShareName, 
         version: KeyVersion::new(version).map_err(|_| malformed())?,
         fencing,
     })
+}
+
+pub(crate) fn confirm_question(
+    chain: GenesisHash,
+    confirm: &v1::Confirm,
+) -> Result<ConfirmQuestion, Denial> {
+    let malformed = |_| Denial::new(Reason::Malformed, "a key and a nonce have 32 bytes");
+    Ok(ConfirmQuestion {
+        chain,
+        key: KeyId(confirm.key.as_ref().try_into().map_err(malformed)?),
+        nonce: confirm.nonce.as_ref().try_into().map_err(malformed)?,
+    })
+}
+
+pub(crate) fn confirmed(confirmation: &Confirmation) -> v1::Confirmed {
+    v1::Confirmed {
+        height: confirmation.height.0,
+        principal: Bytes::copy_from_slice(confirmation.custodian.as_bytes()),
+        signature: Bytes::copy_from_slice(&confirmation.signature.0),
+    }
 }
 
 pub(crate) fn step(step: Step) -> v1::CeremonyStep {

@@ -322,15 +322,20 @@ impl Inner {
                     if let Err(denial) = inner.versions.seen_active(permit.share()) {
                         tracing::warn!(%denial, "an attempt was not ended");
                     }
-                    Ok((released, count))
+                    Ok((permit, released, count))
                 });
                 (verdict.facts, outcome)
             })
             .await;
         let (facts, outcome) = verdict?;
         match outcome {
-            Ok((released, count)) => {
-                self.allow(facts).await?;
+            Ok((permit, released, count)) => {
+                self.allow(facts.clone()).await?;
+                // A height that was confirmed while this was computed and written down counts for it: whoever was told so must not see it
+                // leave afterwards. The log then has both, the permission and that it was not used.
+                if let Err(denial) = permit.check_again(&self.view) {
+                    return Err(self.deny(facts, denial));
+                }
                 self.counters.add("ciphertexts", count);
                 let release = convert::release(released, &self.principal);
                 Ok(Outcome::Release(release))
@@ -461,8 +466,12 @@ impl Inner {
     }
 
     async fn confirm(&self, confirm: &v1::Confirm) -> Result<Outcome, Denial> {
+        let question = convert::confirm_question(self.name.genesis, confirm)?;
         let (header, certificate) = read_header(&confirm.header, &confirm.certificate)?;
-        let confirmed = |height: Height| Ok(Outcome::Confirmed(v1::Confirmed { height: height.0 }));
+        let confirmed = |height: Height| {
+            let signed = question.sign(&self.me, self.deployment(), height);
+            Ok(Outcome::Confirmed(convert::confirmed(&signed)))
+        };
         let wanted = header.height;
         if wanted <= self.view.floor() {
             // Says nothing new, if it is certified at all.

@@ -193,7 +193,10 @@ impl Answering for Script {
             Ask::Confirm(confirm) => {
                 let ms = u64::try_from(confirm.header.len()).unwrap();
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                Ok(Outcome::Confirmed(v1::Confirmed { height: ms }))
+                Ok(Outcome::Confirmed(v1::Confirmed {
+                    height: ms,
+                    ..v1::Confirmed::default()
+                }))
             }
             Ask::Audit(_) => Err(Refusal::new("not-granted", "no", false)),
             Ask::ShowShare(_) => Ok(Outcome::Shown(v1::Shown {
@@ -217,7 +220,7 @@ impl Drop for Leave<'_> {
 pub fn confirm(ms: usize) -> v1::Confirm {
     v1::Confirm {
         header: vec![0; ms].into(),
-        certificate: Vec::new().into(),
+        ..v1::Confirm::default()
     }
 }
 

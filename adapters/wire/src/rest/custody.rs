@@ -1,6 +1,6 @@
 //! Named keys over REST: `/v1/keys`, `/v1/custody`. What enclaves sign and seal passes through; clients check it.
 
-use domain::{CommitteeId, Principal};
+use domain::{CommitteeId, KeyId, Principal};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -117,9 +117,14 @@ pub struct ConfirmBody {
     pub header: Base64Url,
     /// A ledger-certificate record over it.
     pub certificate: Base64Url,
+    /// The key whose custodians are asked.
+    #[schema(value_type = String)]
+    pub key: KeyId,
+    /// 32 random bytes that answers are signed over.
+    pub nonce: Base64Url,
 }
 
-/// Who has confirmed. The custodians' word as the gateway passes it on.
+/// Who has confirmed, signed by each custodian: the gateway only carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfirmAnswer {
     /// Those whose least height is now at least the header's.
@@ -135,6 +140,11 @@ pub struct ConfirmedInfo {
     pub index: u8,
     /// Below this height it releases nothing.
     pub height: u64,
+    /// Who it says it is.
+    #[schema(value_type = String)]
+    pub custodian: Principal,
+    /// Over the ledger, the custodian, the key, the nonce and the height: 64 bytes.
+    pub signature: Base64Url,
 }
 
 /// `POST /v1/custody/audit`: a page of one custodian's log.

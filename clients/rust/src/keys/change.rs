@@ -1,20 +1,28 @@
 //! What an owner, or who was granted as much, changes about a key.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ::ledger::records::{Committee, CommitteeEntry, KeyGrant, Operations};
+use ::ledger::records::{Committee, CommitteeEntry, KeyGrant, Operations, VersionEntry};
 use ::ledger::transaction::{Retire, RevokeKey, SetDeleteProtection, SignedRecord, VersionOf};
 use ::ledger::{Action, Record as _, StateKey};
-use domain::{Height, KeyId, KeyVersion, Principal, RecordHash, TimestampMs};
+use crypto::identity::Signature;
+use custody::confirm::NONCE_BYTES;
+use custody::{ConfirmQuestion, Confirmation, Reason};
+use domain::{
+    CommitteeId, DeploymentId, Height, KeyId, KeyVersion, Principal, RecordHash, ShareIndex,
+    TimestampMs,
+};
 use http::Method;
 use sealed::signed::Signed;
 use wire::rest::Base64Url;
 use wire::rest::custody::{ConfirmAnswer, ConfirmBody, CustodianRefusal};
 
-use super::{KeyInfo, Keys};
+use super::{KeyInfo, Keys, SHOWN_VERSIONS_MAX};
 use crate::api::json;
 use crate::error::{Error, Result};
 use crate::ledger::{Applied, json_body};
+use crate::random;
 
 /// After this long no custodian releases on proofs from before a block: each has learned of a newer height by itself twice over, or
 /// denies everything.
@@ -22,16 +30,17 @@ pub const FRESHNESS_WINDOW: Duration = Duration::from_secs(21);
 /// How long custodians are asked to confirm before the window is waited out.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A grant that was revoked.
+/// A change that no t custodians can be brought to overlook any more.
 #[derive(Clone, Debug)]
-pub struct Revoked {
+pub struct Effective {
     /// The block.
     pub height: Height,
-    /// Share indices of custodians that release nothing any more on older proofs, as the gateway says.
+    /// Share indices of custodians that have signed that they release nothing any more on older proofs. Where versions of the key are
+    /// held by several committees: of the one with the fewest.
     pub confirmed: Vec<u8>,
-    /// How many it takes so that no t others are left: n - t + 1.
+    /// How many it takes so that no t others are left: n - t + 1. 0 for a change that takes nothing away.
     pub needed: usize,
-    /// Those that did not confirm.
+    /// Those that did not confirm, and those whose confirmation does not count.
     pub refused: Vec<CustodianRefusal>,
     /// Whether the freshness window was waited out instead.
     pub waited: bool,
@@ -87,7 +96,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::NoNamedKey`] when there is no such grant; what the ledger says.
-    pub async fn revoke(&self, id: &KeyId, grantee: &Principal) -> Result<Revoked> {
+    pub async fn revoke(&self, id: &KeyId, grantee: &Principal) -> Result<Effective> {
         let known = self
             .granted(id, grantee)
             .await?
@@ -121,43 +130,50 @@ impl Keys {
     }
 
     /// Waits until no t custodians release on proofs from before `height`.
-    async fn effective(&self, id: &KeyId, height: Height) -> Result<Revoked> {
+    async fn effective(&self, id: &KeyId, height: Height) -> Result<Effective> {
         let final_at = Instant::now();
-        let info = self.show(id).await?;
-        let needed = usize::from(info.creation.threshold.n() - info.creation.threshold.t()) + 1;
-        let mut revoked = Revoked {
-            height,
-            confirmed: Vec::new(),
-            needed,
-            refused: Vec::new(),
-            waited: false,
-        };
-        match self.confirm().await {
-            Ok(answer) => {
-                let confirmed = answer.confirmed.iter();
-                let confirmed = confirmed.filter(|one| one.height >= height.0);
-                revoked.confirmed = confirmed.map(|one| one.index).collect();
-                revoked.confirmed.sort_unstable();
-                revoked.confirmed.dedup();
-                revoked.refused = answer.refused;
+        let mut counted = Counted::default();
+        match self.committees_of(id).await? {
+            Some(committees) => match self.confirm(id).await {
+                Ok((question, answer)) => {
+                    counted = count(&question, self.deployment(), &committees, height, answer);
+                }
+                Err(error) => tracing::debug!(%error, "custodians were not asked to confirm"),
+            },
+            None => {
+                tracing::debug!("more versions than can be looked at: the window is waited out")
             }
-            Err(error) => tracing::debug!(%error, "custodians were not asked to confirm"),
         }
-        if revoked.confirmed.len() < needed {
+        let waited = !counted.enough;
+        if waited {
             tokio::time::sleep(FRESHNESS_WINDOW.saturating_sub(final_at.elapsed())).await;
-            revoked.waited = true;
         }
-        Ok(revoked)
+        Ok(Effective {
+            height,
+            confirmed: counted.confirmed,
+            needed: counted.needed,
+            refused: counted.refused,
+            waited,
+        })
     }
 
-    /// Tells every custodian of the newest block.
-    async fn confirm(&self) -> Result<ConfirmAnswer> {
+    /// Tells every custodian of the newest block; their answers, and what they are bound to.
+    async fn confirm(&self, id: &KeyId) -> Result<(ConfirmQuestion, ConfirmAnswer)> {
         let what = "telling the custodians";
         // Never older than what this handle has written.
         let answer = self.ledger.answer(&[StateKey::Governance]).await?;
+        let mut nonce = [0; NONCE_BYTES];
+        random::fill(&mut nonce)?;
+        let question = ConfirmQuestion {
+            chain: self.ledger.chain(),
+            key: *id,
+            nonce,
+        };
         let body = ConfirmBody {
             header: Base64Url(answer.last.header.encode()),
             certificate: Base64Url(answer.last.certificate.encode()),
+            key: *id,
+            nonce: Base64Url(nonce.to_vec()),
         };
         let inner = &self.client().inner;
         let target = "/v1/custody/confirm".to_owned();
@@ -165,10 +181,50 @@ impl Keys {
         call.timeout = CONFIRM_TIMEOUT;
         call.retry_for = CONFIRM_TIMEOUT;
         let (_, bytes) = inner.call(&call).await?;
-        json(what, &bytes)
+        Ok((question, json(what, &bytes)?))
     }
 
-    /// Sets when a version, or the whole key, stops opening anything; `None` takes a deadline back that has not passed.
+    /// The committees that hold versions of a key, whatever their state: a custodian that has not heard of a change goes by the state
+    /// before it. `None` when the key has more versions than are looked at.
+    async fn committees_of(&self, id: &KeyId) -> Result<Option<Vec<Committee>>> {
+        let info = self.show(id).await?;
+        let newest = info.status.current.map_or(0, KeyVersion::get);
+        if usize::try_from(newest).is_ok_and(|count| count > SHOWN_VERSIONS_MAX) {
+            return Ok(None);
+        }
+        let versions = self.versions(&info).await?;
+        let ids: BTreeSet<CommitteeId> = versions
+            .iter()
+            .map(|version| version.entry.committee)
+            .collect();
+        let mut committees = Vec::new();
+        for id in ids {
+            committees.push(self.committee_by_id(id).await?);
+        }
+        Ok(Some(committees))
+    }
+
+    /// A committee as the ledger's state shows it.
+    pub(super) async fn committee_by_id(&self, id: CommitteeId) -> Result<Committee> {
+        let wrong = |reason: String| Error::integrity("the committee", reason);
+        let entry = self
+            .ledger
+            .record::<CommitteeEntry>(&StateKey::Committee(id))
+            .await?
+            .ok_or_else(|| wrong("the ledger does not have it".to_owned()))?;
+        let committee =
+            Committee::decode(&entry.committee).map_err(|error| wrong(error.to_string()))?;
+        if committee.id(self.deployment()) != id {
+            return Err(wrong("it is not the one that its id names".to_owned()));
+        }
+        committee
+            .validate()
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(committee)
+    }
+
+    /// Sets when a version, or the whole key, stops opening anything; `None` takes a deadline back that has not passed. Returns when no t
+    /// custodians overlook a deadline.
     ///
     /// # Errors
     /// What the ledger says.
@@ -177,7 +233,7 @@ impl Keys {
         id: &KeyId,
         version: Option<KeyVersion>,
         deadline: Option<TimestampMs>,
-    ) -> Result<Applied> {
+    ) -> Result<Effective> {
         let retire = Retire {
             key: *id,
             version,
@@ -185,13 +241,33 @@ impl Keys {
         };
         let applied = self.ledger.submit(Action::Retire(retire)).await?;
         self.forget(id);
-        if version.is_none() {
-            self.shown(id, "the key's retirement", |info| {
-                info.status.retires == deadline
-            })
-            .await?;
+        let effective = match deadline {
+            Some(_) => self.effective(id, applied.height).await?,
+            // Whoever has not heard of it refuses for a while: nothing to wait for.
+            None => Effective {
+                height: applied.height,
+                confirmed: Vec::new(),
+                needed: 0,
+                refused: Vec::new(),
+                waited: false,
+            },
+        };
+        match version {
+            None => {
+                self.shown(id, "the key's retirement", |info| {
+                    info.status.retires == deadline
+                })
+                .await?;
+            }
+            Some(version) => {
+                let key = StateKey::KeyVersion(*id, version);
+                let entry = self.ledger.record::<VersionEntry>(&key).await?;
+                if entry.is_none_or(|entry| entry.retires != deadline) {
+                    return Err(not_shown(id, "a version's retirement"));
+                }
+            }
         }
-        Ok(applied)
+        Ok(effective)
     }
 
     /// Reads by proof that a change holds: a receipt is only the gateway's word.
@@ -204,24 +280,22 @@ impl Keys {
         if holds(&self.show(id).await?) {
             return Ok(());
         }
-        Err(Error::integrity(
-            format!("{what} of key {id}"),
-            "the ledger's state does not show it",
-        ))
+        Err(not_shown(id, what))
     }
 
-    /// Sets the version below which nothing is opened.
+    /// Sets the version below which nothing is opened. Returns when no t custodians overlook it.
     ///
     /// # Errors
     /// What the ledger says.
-    pub async fn set_min_decrypt(&self, id: &KeyId, version: KeyVersion) -> Result<Applied> {
+    pub async fn set_min_decrypt(&self, id: &KeyId, version: KeyVersion) -> Result<Effective> {
         let of = VersionOf { key: *id, version };
         let applied = self.ledger.submit(Action::SetMinDecrypt(of)).await?;
+        let effective = self.effective(id, applied.height).await?;
         self.shown(id, "the least version", |info| {
             info.status.min_decrypt == version
         })
         .await?;
-        Ok(applied)
+        Ok(effective)
     }
 
     /// Protects a key from being retired or destroyed, or no longer.
@@ -246,13 +320,79 @@ impl Keys {
             Some(current) => self.verified(id, current).await?.entry.committee,
             None => info.creation.committee,
         };
-        let entry = self
-            .ledger
-            .record::<CommitteeEntry>(&StateKey::Committee(committee))
-            .await?;
-        let missing = || Error::integrity("the committee", "the ledger does not have it");
-        let entry = entry.ok_or_else(missing)?;
-        Committee::decode(&entry.committee)
-            .map_err(|error| Error::integrity("the committee", error))
+        self.committee_by_id(committee).await
     }
 }
+
+fn not_shown(id: &KeyId, what: &str) -> Error {
+    Error::integrity(
+        format!("{what} of key {id}"),
+        "the ledger's state does not show it",
+    )
+}
+
+/// What custodians' answers come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    confirmed: Vec<u8>,
+    needed: usize,
+    refused: Vec<CustodianRefusal>,
+    enough: bool,
+}
+
+/// Counts confirmations of `height` in every committee: enough when no t members of any are left that have not confirmed.
+fn count(
+    question: &ConfirmQuestion,
+    deployment: &DeploymentId,
+    committees: &[Committee],
+    height: Height,
+    answer: ConfirmAnswer,
+) -> Counted {
+    let (mut given, mut refused) = (Vec::new(), answer.refused);
+    for one in answer.confirmed {
+        let signature = <[u8; 64]>::try_from(one.signature.0.as_slice());
+        let confirmation = Confirmation {
+            custodian: one.custodian,
+            height: Height(one.height),
+            signature: Signature(signature.unwrap_or([0; 64])),
+        };
+        if question.verify(deployment, &confirmation).is_ok() {
+            given.push(confirmation);
+            continue;
+        }
+        refused.push(CustodianRefusal {
+            index: one.index,
+            code: Reason::Signature.code().to_owned(),
+            detail: format!("{} did not sign this confirmation", one.custodian),
+            retry: true,
+        });
+    }
+    // How many are missing, and of which committee most.
+    let worst = committees
+        .iter()
+        .map(|committee| {
+            let threshold = committee.threshold;
+            let needed = usize::from(threshold.n() - threshold.t()) + 1;
+            let confirmed = question.confirmed(deployment, committee, height, &given);
+            let confirmed: Vec<u8> = confirmed.into_iter().map(ShareIndex::get).collect();
+            (needed.saturating_sub(confirmed.len()), needed, confirmed)
+        })
+        .max_by_key(|(missing, ..)| *missing);
+    match worst {
+        Some((missing, needed, confirmed)) => Counted {
+            confirmed,
+            needed,
+            refused,
+            enough: missing == 0,
+        },
+        // No version: nothing can be opened.
+        None => Counted {
+            refused,
+            enough: true,
+            ..Counted::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -178,11 +178,7 @@ impl Keys {
         call.retry_for = Duration::ZERO;
         let (_, bytes) = inner.call(&call).await?;
         let dealt: DealAnswer = json(what, &bytes)?;
-        let committee = StateKey::Committee(pending.committee);
-        let committee = self.ledger.record::<CommitteeEntry>(&committee).await?;
-        let committee = committee
-            .and_then(|entry| Committee::decode(&entry.committee).ok())
-            .ok_or_else(|| Error::integrity("the committee", "the ledger does not have it"))?;
+        let committee = self.committee_by_id(pending.committee).await?;
         let activate = self.check_dealt(info, pending, &committee, &dealt)?;
         self.ledger
             .submit(Action::ActivateVersion(activate))

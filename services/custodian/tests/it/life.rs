@@ -138,6 +138,8 @@ async fn a_key_is_made_opened_and_revoked_and_survives_a_restart() {
     let confirm = Ask::Confirm(v1::Confirm {
         header: proof.header,
         certificate: proof.certificate,
+        key: bytes::Bytes::copy_from_slice(key.as_bytes()),
+        nonce: vec![9; 32].into(),
     });
     let Outcome::Confirmed(confirmed) = ask(&mut client, confirm).await else {
         panic!("not confirmed")
@@ -149,6 +151,8 @@ async fn a_key_is_made_opened_and_revoked_and_survives_a_restart() {
     let confirm = Ask::Confirm(v1::Confirm {
         header: proof.header,
         certificate: proof.certificate,
+        key: bytes::Bytes::copy_from_slice(key.as_bytes()),
+        nonce: vec![9; 32].into(),
     });
     let begun = std::time::Instant::now();
     let Outcome::Confirmed(higher) = ask(&mut client, confirm).await else {
@@ -238,6 +242,70 @@ async fn a_key_is_made_opened_and_revoked_and_survives_a_restart() {
     let (entries, head) = page_of(page, &deployment, &asked);
     let records = verify_page(&DEPLOYMENT, Some(AuditHead::EMPTY), &entries, &head).unwrap();
     assert!(records.len() > shown.len() / 2 && records.iter().all(Option::is_none));
+    for one in running {
+        one.stop().await;
+    }
+}
+
+/// What was allowed and written down, and is overtaken by a confirmation before it leaves, stays here: the log has both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_was_decided_does_not_leave_after_a_confirmation() {
+    let mut deployment = Deployment::new().await;
+    let mut running = Vec::new();
+    for number in 1..=3 {
+        running.push(deployment.start(number).await);
+    }
+    let mut lines = three(&deployment).await;
+    let dealing = make_key(&mut deployment, &mut lines, "payroll").await;
+    let key = dealing.statement.key;
+    let mut client = deployment.as_client(1).await;
+    let mut overtaken = false;
+    for attempt in 0..30_u64 {
+        let made = request(&deployment, &dealing, OWNER, 64, 0).await;
+        // Anything that makes a block.
+        deployment.create_key(&format!("other-{attempt}")).await;
+        let (proof, header) = deployment.proof(&[StateKey::KeyStatus(key)]).await;
+        let confirm = Ask::Confirm(v1::Confirm {
+            header: proof.header,
+            certificate: proof.certificate,
+            key: bytes::Bytes::copy_from_slice(key.as_bytes()),
+            nonce: vec![9; 32].into(),
+        });
+        let hash = RecordHash(made.request.hash(&DEPLOYMENT).0);
+        let told = async {
+            tokio::time::sleep(std::time::Duration::from_millis(2 + attempt % 12)).await;
+            let Outcome::Confirmed(confirmed) = ask(&mut client, confirm).await else {
+                panic!("not confirmed")
+            };
+            assert!(confirmed.height >= header.height.0);
+        };
+        let released = ask(&mut lines[0], Ask::Decrypt(made.decrypt));
+        let ((), outcome) = tokio::join!(told, released);
+        let stale = match outcome {
+            // It left before.
+            Outcome::Release(_) => false,
+            outcome => refused(outcome) == Reason::ProofStale.code(),
+        };
+        let names = [StateKey::KeyCreation(key)];
+        let (asked, page) = audit_page(&deployment, &mut client, OWNER, &names, 0).await;
+        let (entries, head) = page_of(page, &deployment, &asked);
+        let records = verify_page(&DEPLOYMENT, Some(AuditHead::EMPTY), &entries, &head).unwrap();
+        let about = records.iter().flatten();
+        let first = about
+            .filter(|one| one.request == Some(hash))
+            .map(|one| one.decision)
+            .next();
+        if stale && first == Some(Decision::Allow) {
+            overtaken = true;
+            break;
+        }
+        // Confirmed heights raise the floor once a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    }
+    assert!(
+        overtaken,
+        "no confirmation came in between in thirty attempts"
+    );
     for one in running {
         one.stop().await;
     }

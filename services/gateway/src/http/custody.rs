@@ -75,6 +75,8 @@ pub async fn confirm(
     let question = v1::Confirm {
         header: body.header.0.into(),
         certificate: body.certificate.0.into(),
+        key: body.key.as_bytes().to_vec().into(),
+        nonce: body.nonce.0.into(),
     };
     let mut answer = ConfirmAnswer {
         confirmed: Vec::new(),
@@ -85,6 +87,8 @@ pub async fn confirm(
             Ok(confirmed) => answer.confirmed.push(ConfirmedInfo {
                 index: slot.index.get(),
                 height: confirmed.height,
+                custodian: principal(&confirmed.principal)?,
+                signature: confirmed.signature.into(),
             }),
             Err(error) => {
                 let why = custodian_refusal(slot.index.get(), error.to_refusal());

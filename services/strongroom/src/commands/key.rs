@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use client::keys::{CreateKey, GrantInfo, KeyInfo, VersionInfo, state_word};
+use client::keys::{CreateKey, Effective, GrantInfo, KeyInfo, VersionInfo, state_word};
 use client::{BucketChange, KeyAddress, Keys};
 use domain::{KeyVersion, Principal, TimestampMs};
 use ledger::Record as _;
@@ -118,18 +118,20 @@ async fn change(context: &Context, store: &Store, keys: &Keys, command: &KeyComm
             } else {
                 Some(later(keys, *after).await?)
             };
-            let applied = keys
-                .retire(&id, *version, deadline)
-                .await
-                .map_err(explain)?;
-            let report = json!({
-                "key": id, "version": version, "retires_ms": deadline.map(|at| at.0),
-                "height": applied.height,
-            });
+            let retired = keys.retire(&id, *version, deadline).await;
+            let retired = retired.map_err(explain)?;
+            let report = with_confirmations(
+                json!({ "key": id, "version": version, "retires_ms": deadline.map(|at| at.0) }),
+                &retired,
+            );
             context.output.result(&report, || {
                 let what = version.map_or(format!("{key}"), |n| format!("{key} version {n}"));
                 match deadline {
-                    Some(at) => format!("{what} opens nothing from {} on", units::time_ms(at.0)),
+                    Some(at) => format!(
+                        "{what} opens nothing from {} on: {}",
+                        units::time_ms(at.0),
+                        confirmations(&retired)
+                    ),
                     None => format!("{what} does not retire any more"),
                 }
             });
@@ -151,10 +153,13 @@ async fn change(context: &Context, store: &Store, keys: &Keys, command: &KeyComm
         }
         KeyCommand::SetMinVersion { key, version } => {
             let id = keys.resolve(key).await.map_err(explain)?;
-            let applied = keys.set_min_decrypt(&id, *version).await.map_err(explain)?;
-            let report = json!({ "key": id, "min_decrypt": version, "height": applied.height });
+            let set = keys.set_min_decrypt(&id, *version).await.map_err(explain)?;
+            let report = with_confirmations(json!({ "key": id, "min_decrypt": version }), &set);
             context.output.result(&report, || {
-                format!("custodians open nothing of {key} below version {version} any more")
+                format!(
+                    "custodians open nothing of {key} below version {version} any more: {}",
+                    confirmations(&set)
+                )
             });
         }
         KeyCommand::Datakey { .. } | KeyCommand::Rewrap { .. } => {}
@@ -428,22 +433,11 @@ async fn revoke(
         "buckets_left": failed,
         "key": id,
         "grantee": grantee,
-        "height": revoked.height,
-        "confirmed": revoked.confirmed,
-        "needed": revoked.needed,
-        "waited": revoked.waited,
         "not_undone": NOT_UNDONE.replace('\n', " "),
     });
+    let report = with_confirmations(report, &revoked);
     context.output.result(&report, || {
-        let how = if revoked.waited {
-            format!(
-                "{} of {} custodians confirmed; the time after which none releases on older proofs has passed",
-                revoked.confirmed.len(),
-                revoked.needed
-            )
-        } else {
-            format!("{} custodians confirmed", revoked.confirmed.len())
-        };
+        let how = confirmations(&revoked);
         let list = |what: &str, of: &[String]| match of {
             [] => String::new(),
             of => format!("\n{what}: {}", of.join(", ")),
@@ -456,6 +450,34 @@ async fn revoke(
         )
     });
     Ok(())
+}
+
+/// Adds what custodians have confirmed of a change.
+fn with_confirmations(mut report: Value, change: &Effective) -> Value {
+    let refused = change.refused.iter();
+    let refused: Vec<Value> = refused
+        .map(|one| json!({ "custodian": one.index, "code": one.code, "detail": one.detail }))
+        .collect();
+    if let Value::Object(fields) = &mut report {
+        fields.insert("height".to_owned(), json!(change.height));
+        fields.insert("confirmed".to_owned(), json!(change.confirmed));
+        fields.insert("needed".to_owned(), json!(change.needed));
+        fields.insert("refused".to_owned(), json!(refused));
+        fields.insert("waited".to_owned(), json!(change.waited));
+    }
+    report
+}
+
+fn confirmations(change: &Effective) -> String {
+    let confirmed = change.confirmed.len();
+    if change.waited {
+        format!(
+            "{confirmed} of {} custodians confirmed; the time after which none releases on older proofs has passed",
+            change.needed
+        )
+    } else {
+        format!("{confirmed} custodians confirmed")
+    }
 }
 
 async fn public_key(

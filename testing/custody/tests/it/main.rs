@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use crypto::identity::Signature;
+use custody::{ConfirmQuestion, Confirmation};
 use custody_testing::{Deployment, LONG, OWNER, T, person};
-use domain::Height;
+use domain::{Height, Principal};
 use enclave_client::CallError;
 use enclave_wire::v1;
 use ledger::records::{KeyGrant, Operations};
@@ -99,14 +101,39 @@ async fn who_was_granted_opens_until_it_is_revoked() {
     };
     deployment.run(OWNER, Action::RevokeKey(revoke)).await;
     let (proof, header) = deployment.proof(&[StateKey::KeyStatus(key)]).await;
+    let asked = ConfirmQuestion {
+        chain: deployment.genesis.hash(),
+        key,
+        nonce: [7; 32],
+    };
+    let mut answers = Vec::new();
     for custodian in deployment.asked.peers() {
         let confirm = v1::Confirm {
             header: proof.header.clone(),
             certificate: proof.certificate.clone(),
+            key: key.as_bytes().to_vec().into(),
+            nonce: asked.nonce.to_vec().into(),
         };
         let confirmed = custodian.confirm(confirm, LONG).await.unwrap();
-        assert!(Height(confirmed.height) >= header.height);
+        answers.push(Confirmation {
+            custodian: Principal(confirmed.principal[..].try_into().unwrap()),
+            height: Height(confirmed.height),
+            signature: Signature(confirmed.signature[..].try_into().unwrap()),
+        });
     }
+    let confirmed = |asked: &ConfirmQuestion| {
+        let committee = &deployment.committee;
+        let deployment = &custody_testing::DEPLOYMENT;
+        asked.confirmed(deployment, committee, header.height, &answers)
+    };
+    assert_eq!(confirmed(&asked).len(), usize::from(custody_testing::N));
+    // The same answers to another question, or about another key, say nothing.
+    let mut another = asked;
+    another.nonce[0] ^= 1;
+    assert!(confirmed(&another).is_empty());
+    another = asked;
+    another.key.0[0] ^= 1;
+    assert!(confirmed(&another).is_empty());
     let refused = worker.decrypt(old.ask, LONG).await;
     assert_eq!(code(refused), "proof-stale");
     let opening = deployment.opening(FRIEND, key, 1).await;
