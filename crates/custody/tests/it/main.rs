@@ -8,6 +8,7 @@ mod audit;
 mod audit_rules;
 mod fixture;
 mod judge;
+mod permits;
 mod requests;
 mod versions;
 
