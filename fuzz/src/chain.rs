@@ -73,7 +73,7 @@ pub const EXPORTED_KEY: Target = Target {
     seeds: || vec![EXPORTED.encode()],
 };
 
-fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let key = fixed::identity().principal();
     Genesis {
         deployment: fixed::deployment(),
@@ -143,7 +143,7 @@ fn transaction(input: &[u8]) -> bool {
     checked.is_ok()
 }
 
-fn one<T: Record>(input: &[u8]) -> bool {
+pub(crate) fn one<T: Record>(input: &[u8]) -> bool {
     let Ok(record) = T::decode(input) else {
         return false;
     };

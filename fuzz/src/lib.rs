@@ -11,12 +11,14 @@ mod attestation;
 mod canary;
 mod chain;
 mod chunks;
+mod custody;
 mod envelopes;
 mod fixed;
 mod ids;
 mod keys;
 mod layout;
 mod records;
+mod relaying;
 mod requests;
 mod segments;
 mod sharings;
@@ -75,6 +77,13 @@ pub const TARGETS: &[Target] = &[
     chain::LEDGER_RECORD,
     chain::STATE_PROOF,
     chain::SOLO_BLOCK,
+    custody::CUSTODY_RECORD,
+    custody::CUSTODY_QUESTION,
+    custody::CUSTODY_ANSWER,
+    custody::AUDIT_PAGE,
+    relaying::RELAY_MESSAGE,
+    relaying::RELAY_FRAMES,
+    relaying::LEDGER_ANSWER,
 ];
 
 /// Runs the target called `name`; what its program calls for each input.

@@ -25,6 +25,13 @@ pub use policy::verifiers;
 pub use server::serve;
 pub use view::{Options, Proved, View, ViewError};
 
+/// What a client reads out of the values in a reply; for the fuzz targets.
+#[doc(hidden)]
+#[must_use]
+pub fn values_of(values: v1::Values) -> Option<ledger::port::Answer> {
+    convert::answer(values).ok()
+}
+
 /// Messages of `strongroom.relay.v1`.
 #[allow(
     missing_docs,

@@ -1,0 +1,4 @@
+//! libFuzzer program of the target `custody_question`; the target itself is in the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::run("custody_question", input));
