@@ -59,6 +59,7 @@ pub const CUSTODY_QUESTION: Target = Target {
             v1::question::Ask::Confirm(v1::Confirm {
                 header: FIXTURE.header.encode().into(),
                 certificate: FIXTURE.certificate.encode().into(),
+                ..v1::Confirm::default()
             }),
         ];
         let question = |ask| v1::Question {
