@@ -37,6 +37,7 @@ const LISTED_MAX: usize = 100_000;
 
 /// What a client keeps of the ledger.
 pub(crate) struct View {
+    pinned_now: bool,
     genesis: Genesis,
     chain: GenesisHash,
     seen: Mutex<Seen>,
@@ -131,11 +132,12 @@ impl Inner {
     async fn open_ledger(&self) -> Result<Arc<View>> {
         let deployment = *self.transport.deployment();
         let folder = self.genesis_dir();
-        let genesis = match pinned_genesis(&folder, &deployment)? {
-            Some(genesis) => genesis,
-            None => self.first_genesis(&folder, &deployment).await?,
+        let (genesis, pinned_now) = match pinned_genesis(&folder, &deployment)? {
+            Some(genesis) => (genesis, false),
+            None => (self.first_genesis(&folder, &deployment).await?, true),
         };
         let view = View {
+            pinned_now,
             chain: genesis.hash(),
             seen: Mutex::new(Seen {
                 light: LightClient::new(&genesis),
@@ -206,6 +208,12 @@ impl View {
 }
 
 impl Ledger {
+    /// Whether the genesis was pinned by this client just now, on nothing but the gateway's word.
+    #[must_use]
+    pub fn pinned_now(&self) -> bool {
+        self.view.pinned_now
+    }
+
     /// What the ledger began with; pinned.
     #[must_use]
     pub fn genesis(&self) -> &Genesis {

@@ -1,6 +1,6 @@
 //! Where the passphrase of an identity comes from: a file, a command, or a question on the terminal.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -156,6 +156,22 @@ fn first_line(mut text: Passphrase) -> Result<Passphrase, &'static str> {
         Ok(n) if n <= BYTES_MAX => Ok(text),
         _ => Err("the passphrase is longer than 4,096 bytes"),
     }
+}
+
+/// Asks a question on the terminal and reads a line; `None` when there is no terminal.
+pub fn answer(question: &str) -> Option<String> {
+    use std::io::Write as _;
+    let mut terminal = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")
+        .ok()?;
+    terminal.write_all(question.as_bytes()).ok()?;
+    let mut line = String::new();
+    std::io::BufReader::new(terminal.take(BYTES_MAX))
+        .read_line(&mut line)
+        .ok()?;
+    Some(line)
 }
 
 fn ask(prompt: &str) -> Outcome<Passphrase> {

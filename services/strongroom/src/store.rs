@@ -23,6 +23,7 @@ use crate::address::Remote;
 use crate::commands::Context;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::identity;
+use crate::output::Output;
 use crate::progress::Bar;
 use crate::settings::Settings;
 
@@ -54,6 +55,7 @@ pub struct Fetched {
 #[derive(Clone)]
 pub struct Store {
     client: Client,
+    output: Option<Output>,
 }
 
 impl std::fmt::Debug for Store {
@@ -70,7 +72,11 @@ impl Store {
     pub async fn open(context: &Context, bandwidth_limit: Option<u64>) -> Outcome<Self> {
         let settings = &context.settings;
         let identity = identity::open(settings)?;
-        Self::connect(settings, Arc::new(identity), bandwidth_limit).await
+        let store = Self::connect(settings, Arc::new(identity), bandwidth_limit).await?;
+        Ok(Self {
+            output: Some(context.output),
+            ..store
+        })
     }
 
     /// Connects as an identity that is open already.
@@ -102,6 +108,7 @@ impl Store {
         config.retry_for = Duration::from_secs(10);
         Ok(Self {
             client: Client::connect(config).await.map_err(explain)?,
+            output: None,
         })
     }
 
@@ -112,7 +119,9 @@ impl Store {
 
     /// The ledger, by the pinned genesis.
     pub async fn ledger(&self) -> Outcome<client::Ledger> {
-        self.client.ledger().await.map_err(explain)
+        let ledger = self.client.ledger().await.map_err(explain)?;
+        self.say_when_pinned(&ledger);
+        Ok(ledger)
     }
 
     /// Custodians and workers as the gateway sees them; `None`: there are none.
@@ -127,7 +136,20 @@ impl Store {
 
     /// Named keys, by the deployment's ledger.
     pub async fn keys(&self) -> Outcome<client::Keys> {
-        self.client.keys().await.map_err(explain)
+        let keys = self.client.keys().await.map_err(explain)?;
+        self.say_when_pinned(keys.ledger());
+        Ok(keys)
+    }
+
+    fn say_when_pinned(&self, ledger: &client::Ledger) {
+        if let Some(output) = &self.output
+            && ledger.pinned_now()
+        {
+            output.warn(format!(
+                "this ledger is seen for the first time: its genesis {} is pinned from here on. Compare it with what `strongroom ledger status` says at the operator's, by another way than this gateway",
+                ledger.chain()
+            ));
+        }
     }
 
     /// Who acts.

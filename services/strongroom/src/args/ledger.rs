@@ -1,5 +1,7 @@
 //! Commands that look at the ledger.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 /// `ledger`.
@@ -71,8 +73,14 @@ pub struct AttestArgs {
 }
 
 /// What `attest` shows.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum AttestCommand {
     /// The attestation policy of the ledger, with proofs, and what custodians and workers run
     Show,
+    /// The measurement of a custodian's or worker's program on the software platform: what `admin provision` allows
+    Measure {
+        /// Its file
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }

@@ -133,8 +133,8 @@ Examples:
 
 Besides gateway and nodes it runs the ledger's validator, 5 custodians and 2 workers (the programs strongroom-custodian and
 strongroom-worker beside this one, or in STRONGROOM_LIBEXEC). At the first start, and when those programs have changed, the
-deployment's operator has to admit them on the ledger: `up` does it when it is told the passphrase (--passphrase-file and the
-like), otherwise run `strongroom admin provision` beside it.
+deployment's operator has to admit them on the ledger. At the first start `up` does it when it is told the passphrase
+(--passphrase-file and the like); otherwise run `strongroom admin provision` beside it.
 
 Ctrl-C or SIGTERM stops the gateway first, then the others. A process that dies is started again.")]
 pub struct UpArgs {
@@ -361,11 +361,32 @@ pub enum AdminCommand {
     /// Used and free space
     Space,
     /// Admit this deployment's custodians and workers on its ledger, signed by your identity; `up` must be running
-    Provision {
-        /// Folder of the deployment [default: ./data]
-        #[arg(long, value_name = "DIR", env = "STRONGROOM_DATA")]
-        data: Option<PathBuf>,
-    },
+    Provision(ProvisionArgs),
+}
+
+/// `admin provision`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+It shows what it would sign and asks. What is allowed is a program's measurement; `strongroom attest measure FILE` gives that of a
+file.
+
+Examples:
+  strongroom admin provision
+  strongroom admin provision --dry-run
+  strongroom admin provision --yes --deny-others    after an upgrade: the new programs, and no others any more")]
+pub struct ProvisionArgs {
+    /// Folder of the deployment [default: ./data]
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_DATA")]
+    pub data: Option<PathBuf>,
+    /// Sign without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Only say what would be signed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Deny every measurement, allowed so far, that no program here has: an old program holds nothing any more
+    #[arg(long)]
+    pub deny_others: bool,
 }
 
 /// `identity`.

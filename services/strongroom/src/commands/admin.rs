@@ -28,15 +28,15 @@ use crate::units;
 /// # Errors
 /// Refused for anybody but the deployment's administrator.
 pub fn run(context: &Context, args: &AdminArgs) -> Outcome {
-    if let AdminCommand::Provision { data } = &args.command {
-        return super::provision::run(context, data.as_deref());
+    if let AdminCommand::Provision(args) = &args.command {
+        return super::provision::run(context, args);
     }
     block_on(async {
         let store = Store::open(context, None).await?;
         match args.command {
             AdminCommand::Nodes => nodes(context, &store).await,
             AdminCommand::Space => space(context, &store).await,
-            AdminCommand::Status | AdminCommand::Provision { .. } => status(context, &store).await,
+            AdminCommand::Status | AdminCommand::Provision(_) => status(context, &store).await,
         }
     })
 }

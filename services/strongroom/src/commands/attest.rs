@@ -10,8 +10,8 @@ use super::ledger::warnings;
 use super::list::rows_of;
 use super::{Context, block_on};
 use crate::args::{AttestArgs, AttestCommand};
-use crate::failure::Outcome;
-use crate::output::table;
+use crate::failure::{Failure, Outcome};
+use crate::output::{printable, table};
 use crate::store::{Store, explain};
 use crate::units;
 
@@ -20,11 +20,25 @@ use crate::units;
 /// # Errors
 /// When there is no ledger, or what it answers does not hold.
 pub fn run(context: &Context, args: &AttestArgs) -> Outcome {
-    let AttestCommand::Show = args.command;
-    block_on(async {
-        let store = Store::open(context, None).await?;
-        show(context, &store).await
-    })
+    match &args.command {
+        AttestCommand::Show => block_on(async {
+            let store = Store::open(context, None).await?;
+            show(context, &store).await
+        }),
+        AttestCommand::Measure { files } => {
+            for file in files {
+                let measured = enclave::measure_file(file)
+                    .map_err(|error| Failure::usage(error.to_string()))?;
+                let hex = data_encoding::HEXLOWER.encode(&measured.0);
+                let shown = printable(&file.to_string_lossy()).into_owned();
+                context.output.result(
+                    &json!({ "file": shown, "platform": "software", "measurement": hex }),
+                    || format!("{hex}  {shown}"),
+                );
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Every value under a prefix of the ledger, listed without proof and then proved one by one.

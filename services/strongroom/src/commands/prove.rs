@@ -19,7 +19,7 @@ use wire::rest::NodeState;
 use self::custody::{Custody, KILLED_CUSTODIANS};
 use self::material::{HashSink, Item};
 use super::Context;
-use super::provision::{self, Standing};
+use super::provision::{self, Later, Standing};
 use super::up::{Stop, announce};
 use crate::address::Remote;
 use crate::args::ProveArgs;
@@ -324,7 +324,7 @@ async fn prove(
     };
     let store = demo.connect(platform).await?;
     let operator = demo.identity.clone();
-    let standing = provision::at_start(platform, || Some(Ok(operator))).await?;
+    let standing = provision::at_start(platform, Later::Admit, || Some(Ok(operator))).await?;
     wait_for_nodes(&store).await?;
     report.started_ms = ms(started);
     step(

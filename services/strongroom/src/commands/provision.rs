@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use ::ledger::transaction::Change;
 use crypto::Identity;
 use serde_json::json;
 
 use super::{Context, block_on};
-use crate::failure::Outcome;
+use crate::args::ProvisionArgs;
+use crate::failure::{Exit, Failure, Outcome};
 use crate::identity;
 use crate::passphrase;
 use crate::platform::enclaves::{CUSTODIANS, Enclaves, THRESHOLD, WORKERS};
@@ -27,10 +29,10 @@ pub struct Standing {
 /// Runs `admin provision`.
 ///
 /// # Errors
-/// When the platform does not run, or the identity does not govern its ledger.
-pub fn run(context: &Context, data: Option<&std::path::Path>) -> Outcome {
+/// When the platform does not run, the identity does not govern its ledger, or nobody says yes.
+pub fn run(context: &Context, args: &ProvisionArgs) -> Outcome {
     let settings = &context.settings;
-    let folder = DataFolder::new(&settings.data_dir(data));
+    let folder = DataFolder::new(&settings.data_dir(args.data.as_deref()));
     let deployment = Deployment::read(&folder.deployment_file())?;
     let genesis = Arc::new(ledger::read_genesis(&folder.genesis_file())?);
     let provisioning = Provisioning {
@@ -39,30 +41,57 @@ pub fn run(context: &Context, data: Option<&std::path::Path>) -> Outcome {
         genesis,
     };
     let plan = block_on(async {
-        provisioning
-            .run(|| identity::open(settings).map(Arc::new))
-            .await
+        let mut plan = provisioning.plan().await?;
+        let others = std::mem::take(&mut plan.others);
+        if args.deny_others {
+            plan.changes.extend(
+                others
+                    .into_iter()
+                    .map(|(words, of)| (format!("deny {words}"), Change::DenyMeasurement(of))),
+            );
+        } else {
+            plan.others = others;
+        }
+        if !plan.changes.is_empty() && !args.dry_run {
+            agree(context, args, &plan)?;
+            let identity = identity::open(settings)?;
+            provisioning.carry_out(&identity, &plan).await?;
+        }
+        Ok(plan)
     })?;
     let decided: Vec<&str> = plan
         .changes
         .iter()
         .map(|(words, _)| words.as_str())
         .collect();
+    let others: Vec<&str> = plan
+        .others
+        .iter()
+        .map(|(words, _)| words.as_str())
+        .collect();
+    let (key, word) = match args.dry_run {
+        true => ("to_decide", "to decide"),
+        false => ("decided", "decided"),
+    };
     let report = json!({
-        "decided": decided,
+        key: decided,
         "refused": plan.refused,
+        "others": others,
         "committee": plan.committee.map(|id| id.to_string()),
     });
     context.output.result(&report, || {
         let mut lines: Vec<String> = decided
             .iter()
-            .map(|words| format!("decided: {words}"))
+            .map(|words| format!("{word}: {words}"))
             .collect();
         lines.extend(
             plan.refused
                 .iter()
                 .map(|words| format!("left alone: {words}")),
         );
+        lines.extend(others.iter().map(|words| {
+            format!("still allowed: {words}, which no program here has; --deny-others ends that")
+        }));
         if decided.is_empty() {
             lines.push(
                 "nothing to decide: the ledger admits these custodians and workers".to_owned(),
@@ -73,12 +102,47 @@ pub fn run(context: &Context, data: Option<&std::path::Path>) -> Outcome {
     Ok(())
 }
 
+/// Shows what is to be signed and asks for it, on the terminal unless `--yes` says so already.
+fn agree(context: &Context, args: &ProvisionArgs, plan: &Plan) -> Outcome {
+    if args.yes {
+        return Ok(());
+    }
+    let advice = "look at what it would sign with --dry-run, then say --yes";
+    for (words, _) in &plan.changes {
+        context.output.note(format!("to decide: {words}"));
+    }
+    context.output.note(
+        "whoever holds these measurements may hold shares of keys: compare them with those of programs that you trust (`strongroom attest measure FILE`)",
+    );
+    let question = format!("Sign these {} decisions? [y/N] ", plan.changes.len());
+    match passphrase::answer(&question) {
+        None => Err(
+            Failure::usage("somebody has to agree, and there is no terminal to ask on")
+                .advise(advice),
+        ),
+        Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        Some(_) => {
+            Err(Failure::new(Exit::Refused, "not_agreed", "nothing was signed").advise(advice))
+        }
+    }
+}
+
+/// Whether programs that changed after the first start are admitted without a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Somebody has to look at them: `admin provision`.
+    Ask,
+    /// They are: a demonstration's, with an operator of its own.
+    Admit,
+}
+
 /// Admits what has to be admitted, if `identity` can be had; says how custody stands.
 ///
 /// # Errors
 /// When the ledger refuses, or its answers do not hold.
 pub async fn at_start(
     platform: &Platform,
+    later: Later,
     identity: impl FnOnce() -> Option<Outcome<Arc<Identity>>>,
 ) -> Outcome<Standing> {
     let provisioning = match &platform.custody {
@@ -101,30 +165,24 @@ pub async fn at_start(
         }
         Custody::On(provisioning) => provisioning,
     };
-    let plan = crate::platform::provision::plan(
-        &provisioning.ledger,
-        &provisioning.genesis,
-        &provisioning.enclaves,
-    );
-    let Plan {
-        changes, refused, ..
-    } = plan.await?;
-    let mut notes: Vec<String> = refused;
-    if !changes.is_empty() {
-        match identity() {
+    let plan = provisioning.plan().await?;
+    let mut notes: Vec<String> = plan.refused.clone();
+    if !plan.changes.is_empty() {
+        // Whoever replaces a program must not have it admitted by a restart: after the first start somebody looks at it.
+        let admit = plan.first || later == Later::Admit;
+        match admit.then(identity).flatten() {
             None => {
+                let what = match plan.first {
+                    true => "custodians and workers wait",
+                    false => "a custodian's or worker's program has changed and waits",
+                };
                 return Ok(Standing {
-                    summary:
-                        "NOT ADMITTED: custodians and workers wait for the operator's signature"
-                            .to_owned(),
+                    summary: format!("NOT ADMITTED: {what} for the operator's signature"),
                     state: "not-provisioned",
                     notes: vec!["run `strongroom admin provision` in another terminal".to_owned()],
                 });
             }
-            Some(identity) => {
-                let identity = identity?;
-                provisioning.run(|| Ok(identity)).await?;
-            }
+            Some(identity) => provisioning.carry_out(&*identity?, &plan).await?,
         }
     }
     let late = platform.enclaves_not_ready().await;

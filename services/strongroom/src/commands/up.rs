@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
-use super::provision::{self, Standing};
+use super::provision::{self, Later, Standing};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::platform::{DEVELOPMENT, DataFolder, Home, Options, Platform};
 use crate::settings::{Origin, Platform as PlatformSettings};
@@ -49,7 +49,8 @@ pub fn run(context: &Context, settings: PlatformSettings) -> Outcome {
 
 async fn serve(context: &Context, options: &Options, platform: &Platform) -> Outcome {
     platform.ready().await?;
-    let standing = provision::at_start(platform, || provision::without_asking(context)).await?;
+    let standing =
+        provision::at_start(platform, Later::Ask, || provision::without_asking(context)).await?;
     announce(
         context,
         options,

@@ -25,6 +25,8 @@ use crate::failure::{Exit, Failure, Outcome};
 const LIFETIME_MS: u64 = 300_000;
 /// Committees that are looked through.
 const COMMITTEES_MAX: usize = 1_000;
+/// Measurements that are looked through.
+const MEASUREMENTS_MAX: usize = 1_000;
 
 /// What is still to be decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct Plan {
     pub changes: Vec<(String, Change)>,
     /// What governance decided against, and is left so.
     pub refused: Vec<String>,
+    /// Measurements that are allowed although no program here has them, each with a sentence for people.
+    pub others: Vec<(String, MeasurementOf)>,
+    /// Whether governance has decided nothing yet: a deployment's first start.
+    pub first: bool,
     /// The committee of these custodians, when it is admitted already.
     pub committee: Option<CommitteeId>,
 }
@@ -91,9 +97,15 @@ fn reader<'a>(ledger: &'a LedgerClient, genesis: &Genesis) -> Reader<'a> {
 ///
 /// # Errors
 /// When the ledger does not answer, or its answer does not hold.
-pub async fn plan(ledger: &LedgerClient, genesis: &Genesis, enclaves: &Enclaves) -> Outcome<Plan> {
+async fn plan(ledger: &LedgerClient, genesis: &Genesis, enclaves: &Enclaves) -> Outcome<Plan> {
     let mut reader = reader(ledger, genesis);
-    let mut plan = Plan::default();
+    let governance = governance(&mut reader).await?;
+    let mut plan = Plan {
+        // The genesis is decision 0.
+        first: governance.sequence <= 1,
+        ..Plan::default()
+    };
+    let mut here = Vec::new();
     for (role, descriptions) in roles(enclaves) {
         let mut wanted: Vec<MeasurementOf> = Vec::new();
         for description in descriptions {
@@ -102,10 +114,10 @@ pub async fn plan(ledger: &LedgerClient, genesis: &Genesis, enclaves: &Enclaves)
                 wanted.push(of);
             }
         }
+        here.extend(wanted.iter().cloned());
         for of in wanted {
             let key = StateKey::Measurement(of.role, of.platform, of.measurement.clone());
-            let hex = data_encoding::HEXLOWER.encode(of.measurement.as_bytes());
-            let words = format!("measurement {hex} as a {}", name(role));
+            let words = in_words(&of);
             match reader.record::<MeasurementEntry>(key).await? {
                 None => {
                     let change = Change::AllowMeasurement(of);
@@ -119,6 +131,7 @@ pub async fn plan(ledger: &LedgerClient, genesis: &Genesis, enclaves: &Enclaves)
             }
         }
     }
+    plan.others = others(&mut reader, &here).await?;
     let members = members(enclaves)?;
     let threshold = threshold()?;
     plan.committee = admitted(&mut reader, &genesis.deployment, threshold, &members).await?;
@@ -164,6 +177,54 @@ pub async fn plan(ledger: &LedgerClient, genesis: &Genesis, enclaves: &Enclaves)
         }
     }
     Ok(plan)
+}
+
+fn in_words(of: &MeasurementOf) -> String {
+    let hex = data_encoding::HEXLOWER.encode(of.measurement.as_bytes());
+    format!("measurement {hex} as a {}", name(of.role))
+}
+
+async fn governance(reader: &mut Reader<'_>) -> Outcome<GovernanceEntry> {
+    let governance = reader.record::<GovernanceEntry>(StateKey::Governance);
+    governance.await?.ok_or_else(|| {
+        Failure::new(
+            Exit::Integrity,
+            "ledger_answer",
+            "the ledger has no governance",
+        )
+    })
+}
+
+/// Measurements that the ledger allows beside those that are `here`.
+async fn others(
+    reader: &mut Reader<'_>,
+    here: &[MeasurementOf],
+) -> Outcome<Vec<(String, MeasurementOf)>> {
+    let listed = reader
+        .ledger
+        .list(StatePrefix::Measurements, None, MEASUREMENTS_MAX);
+    let mut others = Vec::new();
+    for (key, _) in listed.await.map_err(read_failure)? {
+        let Some((role, platform, measurement)) = StateKey::parse_measurement(&key) else {
+            continue;
+        };
+        let of = MeasurementOf {
+            role,
+            platform,
+            measurement,
+        };
+        if here.contains(&of) {
+            continue;
+        }
+        // The listing is nobody's word; the entry is proved.
+        let key = StateKey::Measurement(of.role, of.platform, of.measurement.clone());
+        if let Some(entry) = reader.record::<MeasurementEntry>(key).await?
+            && !entry.denied
+        {
+            others.push((in_words(&of), of));
+        }
+    }
+    Ok(others)
 }
 
 fn roles(enclaves: &Enclaves) -> [(Role, &[Description]); 2] {
@@ -248,21 +309,14 @@ async fn admitted(
 ///
 /// # Errors
 /// Refused when this identity does not govern, and whatever the ledger says.
-pub async fn carry_out(
+async fn carry_out(
     ledger: &LedgerClient,
     genesis: &Genesis,
     identity: &Identity,
     plan: &Plan,
 ) -> Outcome {
     let mut reader = reader(ledger, genesis);
-    let governance = reader.record::<GovernanceEntry>(StateKey::Governance);
-    let governance = governance.await?.ok_or_else(|| {
-        Failure::new(
-            Exit::Integrity,
-            "ledger_answer",
-            "the ledger has no governance",
-        )
-    })?;
+    let governance = governance(&mut reader).await?;
     let me = identity.principal();
     let present = governance.at(reader.now);
     if present.k() != 1 || !present.keys().contains(&me) {
@@ -325,16 +379,19 @@ pub struct Provisioning {
 }
 
 impl Provisioning {
-    /// What is missing, decided with whatever identity `identity` opens; it is not opened when nothing is missing.
+    /// What is missing.
     ///
     /// # Errors
-    /// As [`plan`] and [`carry_out`], or the identity's.
-    pub async fn run(&self, identity: impl FnOnce() -> Outcome<Arc<Identity>>) -> Outcome<Plan> {
-        let plan = plan(&self.ledger, &self.genesis, &self.enclaves).await?;
-        if !plan.changes.is_empty() {
-            let identity = identity()?;
-            carry_out(&self.ledger, &self.genesis, &identity, &plan).await?;
-        }
-        Ok(plan)
+    /// As [`plan`].
+    pub async fn plan(&self) -> Outcome<Plan> {
+        plan(&self.ledger, &self.genesis, &self.enclaves).await
+    }
+
+    /// Brings the changes of a plan in order, signed by `identity`.
+    ///
+    /// # Errors
+    /// As [`carry_out`].
+    pub async fn carry_out(&self, identity: &Identity, plan: &Plan) -> Outcome {
+        carry_out(&self.ledger, &self.genesis, identity, plan).await
     }
 }

@@ -26,6 +26,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// `up` is not told the operator's passphrase.
     pub without_passphrase: bool,
+    /// Custodians and workers run from copies of their programs in the platform's folder `libexec`.
+    pub own_programs: bool,
 }
 
 /// A running platform with an identity of its own.
@@ -95,6 +97,13 @@ impl Platform {
     /// A deployment that does not run yet.
     pub fn stopped(options: Options) -> Self {
         let dir = short_folder();
+        if options.own_programs {
+            let copies = dir.path().join("libexec");
+            std::fs::create_dir(&copies).unwrap();
+            for name in ["strongroom-custodian", "strongroom-worker"] {
+                std::fs::copy(program().with_file_name(name), copies.join(name)).unwrap();
+            }
+        }
         std::fs::write(dir.path().join("passphrase"), "correct horse battery\n").unwrap();
         let platform = Self {
             dir,
@@ -151,6 +160,9 @@ impl Platform {
             .args(&self.options.args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if self.options.own_programs {
+            command.env("STRONGROOM_LIBEXEC", self.path("libexec"));
+        }
         if self.options.without_passphrase {
             command.env_remove("STRONGROOM_PASSPHRASE_FILE");
         }

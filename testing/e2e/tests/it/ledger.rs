@@ -1,5 +1,6 @@
 //! The ledger under `up`: what is proved, who is admitted, and what a killed validator or custodian costs.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -157,9 +158,18 @@ fn custodians_and_workers_are_admitted_by_the_operator_alone() {
         1
     );
     let provision = |platform: &Platform| {
-        let report = platform.json(&["admin", "provision"]).remove(0);
+        let report = platform.json(&["admin", "provision", "--yes"]).remove(0);
         report["decided"].as_array().unwrap().len()
     };
+    // Nobody says yes: nothing is signed.
+    let dry = platform
+        .json(&["admin", "provision", "--dry-run"])
+        .remove(0);
+    assert_eq!(dry["to_decide"].as_array().unwrap().len(), 5, "{dry}");
+    platform
+        .run(&["admin", "provision"])
+        .status(2)
+        .says("--yes");
     assert_eq!(provision(&platform), 5);
     assert_eq!(provision(&platform), 0);
     let shown = platform.json(&["attest", "show"]).remove(0);
@@ -180,6 +190,77 @@ fn custodians_and_workers_are_admitted_by_the_operator_alone() {
         status(&platform)["proved"]["governance"]["next_decision"],
         6
     );
+}
+
+#[test]
+fn a_program_that_was_replaced_is_admitted_by_a_person_alone() {
+    built();
+    let mut platform = Platform::start_with(Options {
+        own_programs: true,
+        ..Options::default()
+    });
+    assert_eq!(platform.ready()["custody"], "ready", "{}", platform.ready());
+    platform.ok(&["key", "create", "payroll"]);
+    std::fs::write(platform.path("salaries"), b"1,000").unwrap();
+    platform.ok(&["encrypt", "--key", "payroll", "salaries"]);
+    let program = platform.path("libexec/strongroom-custodian");
+    let measured = |platform: &Platform| {
+        let of = platform.json(&["attest", "measure", program.to_str().unwrap()]);
+        of[0]["measurement"].as_str().unwrap().to_owned()
+    };
+    let before = measured(&platform);
+    platform.down();
+    std::fs::File::options()
+        .append(true)
+        .open(&program)
+        .unwrap()
+        .write_all(b"changed")
+        .unwrap();
+    let after = measured(&platform);
+    assert_ne!(before, after);
+
+    // The operator's passphrase is at hand, and that is not enough.
+    platform.up();
+    assert_eq!(
+        platform.ready()["custody"],
+        "not-provisioned",
+        "{}",
+        platform.ready()
+    );
+    assert!(
+        platform.ready()["custody_notes"]
+            .to_string()
+            .contains("admin provision"),
+        "{}",
+        platform.ready()
+    );
+    let decrypt = ["decrypt", "salaries.sealed", "-o", "-"];
+    assert_ne!(platform.run(&decrypt).status, 0);
+    let decided = platform
+        .json(&["admin", "provision", "--yes", "--deny-others"])
+        .remove(0);
+    let words = decided["decided"].to_string();
+    assert_eq!(decided["decided"].as_array().unwrap().len(), 2, "{decided}");
+    assert!(
+        words.contains(&format!("allow measurement {after} as a custodian")),
+        "{words}"
+    );
+    assert!(
+        words.contains(&format!("deny measurement {before} as a custodian")),
+        "{words}"
+    );
+    // The new program opens what the old one sealed; the old one holds nothing any more.
+    platform.wait_for("the new custodians to open", || {
+        let ran = platform.run(&decrypt);
+        ran.status == 0 && ran.stdout == b"1,000"
+    });
+    let shown = platform.json(&["attest", "show"]).remove(0);
+    let denied = shown["measurements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["measurement"] == *before);
+    assert_eq!(denied.unwrap()["state"], "DENIED", "{shown}");
 }
 
 #[test]
