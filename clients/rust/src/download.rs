@@ -99,6 +99,13 @@ struct Target {
 
 impl Target {
     fn new(path: &Path) -> Result<Self> {
+        // A device or a pipe would be replaced by a file of its name.
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Error::Unsupported(format!(
+                "{} is there and is not a regular file: what is read takes a file's place when it is whole; read it as a stream instead",
+                path.display()
+            )));
+        }
         let name = path.file_name().ok_or_else(|| {
             Error::Unsupported(format!("{} is not the name of a file", path.display()))
         })?;

@@ -277,6 +277,14 @@ impl Target {
         }
         let path = PathBuf::from(file);
         let failed = |error: io::Error| Failure::file("write", &path, &error);
+        // A device or a pipe would be replaced by a file of its name.
+        if std::fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Failure::usage(format!(
+                "{} is there and is not a regular file",
+                name(path.as_os_str())
+            ))
+            .advise("write to standard output instead: -o - > FILE"));
+        }
         if !replace && path.symlink_metadata().is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into())
                 .advise("use --force to replace it, or -o for another name"));
@@ -425,6 +433,13 @@ mod tests {
         }
         let refused = Target::open(path.as_os_str(), false, false).err().unwrap();
         assert_eq!(refused.exit, Exit::Conflict);
+        // What is no file stays what it is, whoever asks: a device, a socket, a folder.
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [Path::new("/dev/null"), &socket, dir.path()] {
+            let refused = Target::open(path.as_os_str(), false, true).err().unwrap();
+            assert_eq!(refused.exit, Exit::Usage, "{}", path.display());
+        }
     }
 
     #[test]

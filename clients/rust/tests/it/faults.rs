@@ -253,6 +253,11 @@ async fn an_interrupted_get_to_a_file_goes_on_where_it_stopped() {
     assert_eq!(got.resumed_bytes, 2 * CHUNK_PLAIN_BYTES_MAX as u64);
     assert!(std::fs::read(&out).unwrap() == bytes);
     assert!(!part.exists());
+    // What is no file is not replaced by one.
+    let socket = world.dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let refused = fresh.get_file(&bucket(), &key("a"), &socket, false, None);
+    assert!(matches!(refused.await, Err(client::Error::Unsupported(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
