@@ -29,5 +29,6 @@ step "documentation examples" cargo test --workspace --doc --locked --quiet || f
 step "erasure under AddressSanitizer" crates/erasure/asan.sh || failed=1
 step "second reader of the format" testing/reader/run.sh || failed=1
 step "OpenAPI document against the running gateway" testing/openapi/run.sh || failed=1
+step "gRPC against clients of others" testing/grpc/run.sh || failed=1
 step "fuzz targets, smoke" fuzz/smoke.sh || failed=1
 exit "$failed"

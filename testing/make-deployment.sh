@@ -18,7 +18,7 @@ up=
 trap '[ -z "$up" ] || kill -TERM "$up"; rm -rf "$work"' EXIT
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export STRONGROOM_DATA=$work/data STRONGROOM_CONFIG_DIR=$work/config STRONGROOM_PASSPHRASE_FILE=$work/config/passphrase
-export STRONGROOM_ENDPOINT=http://127.0.0.1:$port STRONGROOM_LISTEN=127.0.0.1:$port
+export STRONGROOM_ENDPOINT=http://127.0.0.1:$port STRONGROOM_LISTEN=127.0.0.1:$port STRONGROOM_GRPC_LISTEN=127.0.0.1:0
 mkdir -m 700 "$work/config"
 echo "a fixture protects nothing" >"$work/config/passphrase"
 "$bin" --quiet init --recovery-key-file "$work/config/recovery-key"

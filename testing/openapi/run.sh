@@ -38,7 +38,7 @@ trap finish EXIT
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 url=http://127.0.0.1:$port
 export STRONGROOM_DATA=$work/data STRONGROOM_CONFIG_DIR=$work/config STRONGROOM_PASSPHRASE_FILE=$work/passphrase
-export STRONGROOM_ENDPOINT=$url STRONGROOM_LISTEN=127.0.0.1:$port
+export STRONGROOM_ENDPOINT=$url STRONGROOM_LISTEN=127.0.0.1:$port STRONGROOM_GRPC_LISTEN=127.0.0.1:0
 echo "only for this test" >"$work/passphrase"
 "$bin" --quiet init --recovery-key-file "$work/recovery-key" >/dev/null
 "$bin" up >"$work/up.log" 2>&1 &

@@ -26,6 +26,10 @@ pub const BATCH_MAX: usize = 10_000;
 pub const LEDGER_MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Metadata of a refused transaction: its stable code.
 pub const REJECTION: &str = "strongroom-rejection";
+/// Metadata of a call that a gateway refuses: the problem's stable code.
+pub const PROBLEM: &str = "strongroom-problem";
+/// Descriptors of what gateways offer to their clients (`keys.proto`, `ledger.proto`), for reflection.
+pub const PUBLIC_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.binpb"));
 
 /// The kind and epoch of a message, from a tag.
 #[must_use]

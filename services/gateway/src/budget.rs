@@ -33,7 +33,17 @@ pub enum Share {
 /// Bytes taken from the budget; they return when it is dropped.
 #[derive(Debug)]
 pub struct BudgetGuard {
-    _permits: [Option<OwnedSemaphorePermit>; 3],
+    permits: [Option<OwnedSemaphorePermit>; 3],
+}
+
+impl BudgetGuard {
+    /// Gives back what is more than `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let units = bytes.div_ceil(UNIT_BYTES).max(1);
+        for permit in self.permits.iter_mut().flatten() {
+            drop(permit.split(permit.num_permits().saturating_sub(units)));
+        }
+    }
 }
 
 /// The byte budget of a gateway.
@@ -107,7 +117,7 @@ impl Budget {
         };
         let all = acquire(Arc::clone(&self.all), units).await?;
         Ok(BudgetGuard {
-            _permits: [own, put, Some(all)],
+            permits: [own, put, Some(all)],
         })
     }
 
@@ -144,6 +154,22 @@ mod tests {
 
     const A: Principal = Principal([1; 32]);
     const B: Principal = Principal([2; 32]);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_announced_for_nothing_goes_back() {
+        let budget = Budget::new(96 << 20, Some(48 << 20));
+        let mut guard = budget.take(A, Share::Put, 2 << 20).await.unwrap();
+        guard.shrink_to(5_000);
+        assert_eq!(budget.free_bytes(), (96 << 20) - 8_192);
+        // Never more than was taken.
+        guard.shrink_to(1 << 20);
+        assert_eq!(budget.free_bytes(), (96 << 20) - 8_192);
+        // The narrow pools have it again too.
+        let own = budget.take(A, Share::Put, (48 << 20) - 8_192).await;
+        assert!(own.is_ok());
+        drop((guard, own));
+        assert_eq!(budget.free_bytes(), 96 << 20);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn puts_leave_a_third_for_reads() {

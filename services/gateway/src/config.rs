@@ -92,7 +92,9 @@ pub struct GatewayConfig {
     pub database_url: Option<String>,
     /// Where REST is served.
     pub listen: SocketAddr,
-    /// Required when `listen` is not loopback.
+    /// Where gRPC is served, if it is.
+    pub grpc_listen: Option<SocketAddr>,
+    /// Required when `listen` or `grpc_listen` is not loopback.
     pub server_certificate: Option<ServerCertificate>,
     /// Certificates towards the nodes.
     pub peers: PeerCredentials,
@@ -110,7 +112,7 @@ pub struct GatewayConfig {
     pub deletion_grace: Duration,
     /// Uploads for which nothing arrived for this long are undone.
     pub upload_ttl: Duration,
-    /// Connections at once.
+    /// Connections at once, of each listener.
     pub connections_max: usize,
     /// The ledger and the custodians, where the deployment has them.
     pub custody: Option<CustodyConfig>,

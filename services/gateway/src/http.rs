@@ -96,12 +96,29 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async {
             answer::Failure::new(Code::MethodNotAllowed, "this route has no such method")
         })
-        .layer(from_fn_with_state(Arc::clone(&app), observe))
+        .layer(from_fn_with_state(
+            Observed {
+                app: Arc::clone(&app),
+                write: |problem| answer::problem_response(problem).into_response(),
+            },
+            observe,
+        ))
         .with_state(app)
 }
 
-/// Request id, span, metrics, and the id in every problem document.
-async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+/// Whose requests are observed, and how their failures are written.
+#[derive(Clone)]
+pub(crate) struct Observed {
+    pub(crate) app: Arc<App>,
+    pub(crate) write: fn(&Problem) -> Response,
+}
+
+/// Request id, span, metrics, and the id in every failure.
+pub(crate) async fn observe(
+    State(Observed { app, write }): State<Observed>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let begun = std::time::Instant::now();
     let id = request
         .headers()
@@ -117,6 +134,7 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
     let span = tracing::info_span!("request", request_id = %id, %method, endpoint);
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).instrument(span.clone()).await;
+    let mut status = response.status();
     // Handlers fail with a problem that knows nothing of the request: it is written here, once.
     if let Some(answer::Failure(problem)) = response.extensions_mut().remove::<answer::Failure>() {
         if problem.code == Code::TooManyRequests {
@@ -128,7 +146,9 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
             }
             _ => tracing::debug!(code = %problem.code, detail = %problem.detail, "refused"),
         });
-        response = answer::problem_response(&problem.with_request_id(id.clone()));
+        // The problem's, also where the protocol has a status of its own.
+        status = problem.status_code();
+        response = write(&problem.with_request_id(id.clone()));
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(&REQUEST_ID, value);
@@ -141,7 +161,7 @@ async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) 
         .observe(elapsed);
     app.metrics
         .requests
-        .with_label_values(&[labels[0], labels[1], response.status().as_str()])
+        .with_label_values(&[labels[0], labels[1], status.as_str()])
         .inc();
     response
 }

@@ -1,4 +1,4 @@
-//! The gateway: REST v1 for ciphertext, the write and read paths over the storage nodes, and the work behind them
+//! The gateway: REST v1 for ciphertext, gRPC for named keys and the ledger, the write and read paths over the storage nodes, and the work behind them
 //! (probes, pending shards, deletions, stale uploads).
 //!
 //! It sees ciphertext, sizes, times and names; it never holds what opens an object.
@@ -10,6 +10,7 @@ pub mod budget;
 pub mod codecs;
 pub mod config;
 pub mod custody;
+pub mod grpc;
 pub mod http;
 pub mod metrics;
 pub mod node_port;
@@ -21,6 +22,7 @@ pub mod start;
 mod store;
 pub mod unsettled;
 mod upkeep;
+pub mod use_cases;
 
 pub use config::{
     CustodianEndpoint, CustodyConfig, GatewayConfig, NodeEndpoint, PeerCredentials,

@@ -74,6 +74,9 @@ pub enum GatewayError {
         /// Why.
         source: std::io::Error,
     },
+    /// The gRPC contract that was compiled in.
+    #[error("the gRPC contract: {0}")]
+    Contract(#[from] crate::grpc::ContractError),
     /// No randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
@@ -84,6 +87,7 @@ pub struct Gateway {
     app: Arc<App>,
     listener: TcpListener,
     address: SocketAddr,
+    grpc: Option<(TcpListener, SocketAddr)>,
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
 
@@ -107,15 +111,20 @@ pub async fn run(
 }
 
 impl Gateway {
-    /// Opens the database, registers the nodes, binds the listener.
+    /// Opens the database, registers the nodes, binds the listeners.
     ///
     /// # Errors
     /// [`GatewayError`].
     pub async fn start(config: GatewayConfig) -> Result<Self, GatewayError> {
         let tls = match &config.server_certificate {
             Some(files) => Some(acceptor(files)?),
-            None if config.listen.ip().is_loopback() => None,
-            None => return Err(GatewayError::PlainHttp(config.listen)),
+            None => {
+                let mut listens = std::iter::once(config.listen).chain(config.grpc_listen);
+                if let Some(open) = listens.find(|address| !address.ip().is_loopback()) {
+                    return Err(GatewayError::PlainHttp(open));
+                }
+                None
+            }
         };
         let credentials = Credentials::load(
             CertificateFiles {
@@ -148,10 +157,11 @@ impl Gateway {
         }
         let peers = Arc::new(Peers::new(peers));
         let codecs = Arc::new(Codecs::default());
-        let address = config.listen;
-        let listen = |source| GatewayError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let bound = listener.local_addr().map_err(listen)?;
+        let (listener, bound) = bind(config.listen).await?;
+        let grpc = match config.grpc_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
         let mut token = [0; 4];
         getrandom::fill(&mut token)?;
         let ledger = ledger_client(&config, &credentials)?;
@@ -188,6 +198,7 @@ impl Gateway {
             app: Arc::new(app),
             listener,
             address: bound,
+            grpc,
             tls,
         })
     }
@@ -196,6 +207,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where gRPC is served, if it is.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|(_, address)| *address)
     }
 
     /// Serves until `shutdown` resolves.
@@ -207,6 +224,7 @@ impl Gateway {
             app,
             listener,
             address,
+            grpc,
             tls,
         } = self;
         app.probe_all().await;
@@ -214,11 +232,48 @@ impl Gateway {
         app.spawn_upkeep();
         tracing::info!(%address, epoch = app.epoch, "gateway serves");
         let (connections, min_rate) = (app.config.connections_max, app.config.min_rate_bytes);
-        let router = http::router(Arc::clone(&app));
-        let served =
-            http::server::serve(listener, tls, router, connections, min_rate, shutdown).await;
+        // One end for all listeners.
+        let (ended, end) = tokio::sync::watch::channel(false);
+        let until = |mut end: tokio::sync::watch::Receiver<bool>| async move {
+            let _ = end.wait_for(|ended| *ended).await;
+        };
+        let rest = {
+            let router = http::router(Arc::clone(&app));
+            let end = until(end.clone());
+            http::server::serve(listener, tls.clone(), router, connections, min_rate, end)
+        };
+        let grpc = match grpc {
+            None => None,
+            Some((listener, address)) => {
+                tracing::info!(%address, "gRPC is served");
+                let router = crate::grpc::router(Arc::clone(&app)).await?;
+                let end = until(end);
+                let served = http::server::serve(listener, tls, router, connections, min_rate, end);
+                Some((address, served))
+            }
+        };
+        let rest = async {
+            rest.await
+                .map_err(|source| GatewayError::Listen { address, source })
+        };
+        let grpc = async {
+            match grpc {
+                None => Ok(()),
+                Some((address, served)) => served
+                    .await
+                    .map_err(|source| GatewayError::Listen { address, source }),
+            }
+        };
+        let mut both = std::pin::pin!(async { tokio::try_join!(rest, grpc) });
+        let served = tokio::select! {
+            served = &mut both => served,
+            () = shutdown => {
+                ended.send_replace(true);
+                both.await
+            }
+        };
         app.metadata.close().await;
-        served.map_err(|source| GatewayError::Listen { address, source })
+        served.map(|_| ())
     }
 }
 
@@ -236,6 +291,13 @@ impl App {
             self.probe_all().await;
         }
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), GatewayError> {
+    let failed = |source| GatewayError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 fn address_of(text: &str) -> Result<NodeAddress, GatewayError> {

@@ -62,6 +62,7 @@ pub struct FileSettings {
 struct FilePlatform {
     data: Option<PathBuf>,
     listen: Option<SocketAddr>,
+    grpc_listen: Option<SocketAddr>,
     database: Option<String>,
     tls_nodes: Option<bool>,
     node_port: Option<u16>,
@@ -131,6 +132,8 @@ pub struct Platform {
     pub data: Sourced<PathBuf>,
     /// Where REST is served.
     pub listen: Sourced<SocketAddr>,
+    /// Where gRPC is served.
+    pub grpc_listen: Sourced<SocketAddr>,
     /// Metadata database, when not SQLite in the data folder.
     pub database: Sourced<Option<String>>,
     /// Mutual TLS to the nodes.
@@ -316,6 +319,9 @@ impl Settings {
             data: pick("data", o, args.data, file.data, || PathBuf::from("data")),
             listen: pick("listen", o, args.listen, file.listen, || {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))
+            }),
+            grpc_listen: pick("grpc_listen", o, args.grpc_listen, file.grpc_listen, || {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, 50_051))
             }),
             database: pick_option("database", o, args.database, file.database),
             tls_nodes: pick("tls_nodes", o, args.tls_nodes, file.tls_nodes, || false),

@@ -24,9 +24,16 @@ use crate::recovery::Kind;
 use crate::unsettled::Claims;
 
 /// A control body, which counts against the byte budget as long as it is held.
-pub(super) struct ControlBody {
+pub(crate) struct ControlBody {
     bytes: Vec<u8>,
-    _guard: BudgetGuard,
+    guard: BudgetGuard,
+}
+
+impl ControlBody {
+    /// The bytes, and what they hold of the budget as long as the guard lives.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, BudgetGuard) {
+        (self.bytes, self.guard)
+    }
 }
 
 impl std::ops::Deref for ControlBody {
@@ -38,7 +45,7 @@ impl std::ops::Deref for ControlBody {
 }
 
 /// Reads a control body within the byte budget and checks it against the signature.
-pub(super) async fn control_body(
+pub(crate) async fn control_body(
     app: &App,
     caller: &Caller,
     request: Request,
@@ -47,14 +54,13 @@ pub(super) async fn control_body(
         Some(_) => body::declared_length(request.headers(), CONTROL_BODY_BYTES_MAX)?,
         None => CONTROL_BODY_BYTES_MAX,
     };
-    let guard = app
+    let mut guard = app
         .budget
         .take(caller.principal, Share::Put, announced)
         .await?;
-    Ok(ControlBody {
-        bytes: budgeted_body(app, caller, request).await?,
-        _guard: guard,
-    })
+    let bytes = budgeted_body(app, caller, request).await?;
+    guard.shrink_to(bytes.len());
+    Ok(ControlBody { bytes, guard })
 }
 
 /// As [`control_body`], for whoever has taken the budget for it already.

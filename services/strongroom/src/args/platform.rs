@@ -40,6 +40,9 @@ pub struct PlatformArgs {
     /// Where REST is served; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// Where gRPC is served; port 0 takes a free one [default: 127.0.0.1:50051, a free port if that one is taken]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_GRPC_LISTEN")]
+    pub grpc_listen: Option<SocketAddr>,
     /// Metadata database: a postgres:// address [default: SQLite in the data folder]
     #[arg(
         long,
@@ -274,6 +277,9 @@ pub struct GatewayArgs {
     /// Where REST is served
     #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// Where gRPC is served; without it there is none
+    #[arg(long, value_name = "ADDRESS:PORT", env = "STRONGROOM_GRPC_LISTEN")]
+    pub grpc_listen: Option<SocketAddr>,
     /// Certificate chain for clients, needed anywhere but on loopback
     #[arg(
         long,

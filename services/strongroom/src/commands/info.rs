@@ -47,6 +47,13 @@ pub fn config(context: &Context, platform: &Platform) -> Outcome {
             row(&platform.listen.value.to_string(), &platform.listen),
         ),
         (
+            "platform.grpc_listen",
+            row(
+                &platform.grpc_listen.value.to_string(),
+                &platform.grpc_listen,
+            ),
+        ),
+        (
             "platform.database",
             // It may hold a password.
             row(

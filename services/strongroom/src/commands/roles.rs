@@ -54,9 +54,11 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
         }),
         _ => None,
     };
-    if server_certificate.is_none() && !listen.ip().is_loopback() {
+    let mut listens = std::iter::once(listen).chain(args.grpc_listen);
+    let open = listens.find(|address| !address.ip().is_loopback());
+    if let (None, Some(open)) = (&server_certificate, open) {
         return Err(Failure::usage(format!(
-            "{listen} is not a loopback address: plain HTTP is served on loopback only"
+            "{open} is not a loopback address: plain HTTP is served on loopback only"
         ))
         .advise("give --certificate and --key"));
     }
@@ -91,6 +93,7 @@ pub fn gateway(args: &GatewayArgs) -> Outcome {
         recovery_public: deployment.recovery_public()?,
         database_url: args.database.clone(),
         listen,
+        grpc_listen: args.grpc_listen,
         server_certificate,
         peers: gateway::PeerCredentials {
             ca: certificates.ca,

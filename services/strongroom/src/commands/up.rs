@@ -86,6 +86,7 @@ pub fn announce(
     let report = json!({
         "status": "ready",
         "endpoint": platform.endpoint,
+        "grpc": platform.grpc.to_string(),
         "deployment": deployment,
         "data": data,
         "nodes": nodes,
@@ -120,8 +121,8 @@ pub fn announce(
             keys.push_str(&format!("\n               {note}"));
         }
         format!(
-            "Strongroom is ready.\n  endpoint     {}\n  deployment   {deployment}\n  data         {data}\n  processes    1 gateway, {nodes} storage nodes over {links}{ledger}{keys}\n  mode         {DEVELOPMENT}{logs}{set}\nTry: {example}\nCtrl-C stops it.",
-            platform.endpoint
+            "Strongroom is ready.\n  endpoint     {}\n  gRPC         {}\n  deployment   {deployment}\n  data         {data}\n  processes    1 gateway, {nodes} storage nodes over {links}{ledger}{keys}\n  mode         {DEVELOPMENT}{logs}{set}\nTry: {example}\nCtrl-C stops it.",
+            platform.endpoint, platform.grpc
         )
     });
     if options.settings.data.origin == Origin::Default && !context.output.json {

@@ -12,6 +12,7 @@ use super::supervisor::{Custody, Options};
 use super::{DataFolder, NODES};
 use crate::args::LogTo;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::settings::{Origin, Platform as PlatformSettings};
 
 /// Bytes of a Unix socket's path, at most, on Linux (with its end).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -194,7 +195,7 @@ fn custody_args(folder: &DataFolder, custody: &Custody) -> Vec<OsString> {
 pub(super) fn gateway_spec(
     options: &Options,
     nodes: &[NodeSpec],
-    listen: SocketAddr,
+    (listen, grpc_listen): (SocketAddr, SocketAddr),
     custody: &Custody,
 ) -> Spec {
     let (folder, settings) = (&options.folder, &options.settings);
@@ -205,6 +206,8 @@ pub(super) fn gateway_spec(
         folder.deployment_file().into(),
         "--listen".into(),
         OsString::from(listen.to_string()),
+        "--grpc-listen".into(),
+        OsString::from(grpc_listen.to_string()),
     ]);
     for node in nodes {
         args.extend(["--node".into(), OsString::from(&node.address)]);
@@ -272,9 +275,18 @@ fn malloc_env(arenas: &str) -> Vec<(&'static str, OsString)> {
     vec![("MALLOC_ARENA_MAX", arenas.into())]
 }
 
-/// The address itself, or one with a free port in place of 0.
-pub(super) fn free_address(wanted: SocketAddr) -> Outcome<SocketAddr> {
-    bind(wanted, "--listen").map(|(address, _)| address)
+/// Where REST and gRPC are served: the addresses themselves, or with a free port in place of 0. gRPC's port that nobody asked for
+/// gives way to a free one when it is taken, so that a second platform starts without a word about it.
+pub(super) fn free_addresses(settings: &PlatformSettings) -> Outcome<(SocketAddr, SocketAddr)> {
+    // Held until both are known: a free port must not be given twice.
+    let (rest, _held) = bind(settings.listen.value, "--listen")?;
+    let wanted = &settings.grpc_listen;
+    let found = bind(wanted.value, "--grpc-listen");
+    let (grpc, _held_too) = match (found, wanted.origin) {
+        (Err(_), Origin::Default) => bind(SocketAddr::new(wanted.value.ip(), 0), "--grpc-listen")?,
+        (found, _) => found?,
+    };
+    Ok((rest, grpc))
 }
 
 fn bind(wanted: SocketAddr, option: &str) -> Outcome<(SocketAddr, TcpListener)> {

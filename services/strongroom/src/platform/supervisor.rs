@@ -1,5 +1,6 @@
 //! Starts the processes of a deployment, and stops them in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::ledger::{self, Home};
 use super::lock::{FolderLock, take};
 use super::processes::{Process, Processes};
 use super::provision::Provisioning;
-use super::specs::{enclave_specs, free_address, gateway_spec, node_specs, validator_spec};
+use super::specs::{enclave_specs, free_addresses, gateway_spec, node_specs, validator_spec};
 use crate::clock::now;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::settings::Platform as PlatformSettings;
@@ -59,6 +60,8 @@ pub struct Platform {
     pub deployment: Deployment,
     /// Where REST is served.
     pub endpoint: String,
+    /// Where gRPC is served: `ADDRESS:PORT`.
+    pub grpc: SocketAddr,
     /// The ledger's validator and what holds keys.
     pub custody: Custody,
     gateway: Kept,
@@ -101,10 +104,10 @@ impl Platform {
         };
         renew_certificates(folder, &deployment, now())?;
         let custody = custody(options, &deployment, genesis.as_ref())?;
-        let listen = free_address(options.settings.listen.value)?;
+        let (listen, grpc_listen) = free_addresses(&options.settings)?;
         let endpoint = format!("http://{listen}");
         let specs = node_specs(options, &deployment)?;
-        let gateway = gateway_spec(options, &specs, listen, &custody);
+        let gateway = gateway_spec(options, &specs, (listen, grpc_listen), &custody);
 
         let changed = Arc::new(Notify::new());
         let validator = match &genesis {
@@ -173,6 +176,7 @@ impl Platform {
         Ok(Self {
             deployment,
             endpoint,
+            grpc: grpc_listen,
             custody,
             gateway,
             nodes,

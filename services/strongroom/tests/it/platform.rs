@@ -100,6 +100,11 @@ fn up_says_what_is_missing_or_in_the_way() {
         .status(7)
         .says("in use")
         .says("--listen");
+    place
+        .run(&["up", "--listen", "127.0.0.1:0", "--grpc-listen", &address])
+        .status(7)
+        .says("in use")
+        .says("--grpc-listen");
     // Another supervisor has the folder.
     let lock = std::fs::File::options()
         .write(true)
@@ -156,7 +161,7 @@ fn roles_refuse_wrong_configuration_with_status_2() {
         .status(2)
         .says("--deployment-file");
     place.run(&["init"]).status(0);
-    let gateway = |listen: &str, node: &str| {
+    let gateway = |listen: &str, grpc: &str, node: &str| {
         place.run(&[
             "gateway",
             "--data",
@@ -165,12 +170,17 @@ fn roles_refuse_wrong_configuration_with_status_2() {
             "data/deployment.toml",
             "--listen",
             listen,
+            "--grpc-listen",
+            grpc,
             "--node",
             node,
         ])
     };
-    gateway("0.0.0.0:0", "x").status(2).says("loopback only");
-    gateway("127.0.0.1:0", "nonsense")
+    let here = "127.0.0.1:0";
+    for (listen, grpc) in [("0.0.0.0:0", here), (here, "0.0.0.0:0")] {
+        gateway(listen, grpc, "x").status(2).says("loopback only");
+    }
+    gateway(here, here, "nonsense")
         .status(2)
         .says("the node's id is missing");
 }

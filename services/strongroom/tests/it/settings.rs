@@ -23,6 +23,10 @@ fn each_level_wins_over_the_next() {
         );
     };
     check(&place.run(&args), "http://127.0.0.1:8080", "default");
+    assert_eq!(
+        setting(&place.run(&args), "platform.grpc_listen"),
+        ("127.0.0.1:50051".into(), "default".to_owned())
+    );
     std::fs::create_dir(place.path().join("config")).unwrap();
     std::fs::write(
         place.path().join("config/config.toml"),
@@ -59,7 +63,13 @@ fn each_level_wins_over_the_next() {
         "http://127.0.0.1:3",
         "--listen",
         "127.0.0.1:13",
+        "--grpc-listen",
+        "127.0.0.1:14",
     ]);
+    assert_eq!(
+        setting(&ran, "platform.grpc_listen"),
+        ("127.0.0.1:14".into(), "option".to_owned())
+    );
     check(&ran, "http://127.0.0.1:3", "option");
     assert_eq!(
         setting(&ran, "platform.listen"),

@@ -153,6 +153,8 @@ impl Platform {
             "--json",
             "--listen",
             "127.0.0.1:0",
+            "--grpc-listen",
+            "127.0.0.1:0",
             "--probe-interval",
             "250ms",
         ]);
@@ -228,6 +230,11 @@ impl Platform {
     /// Where REST is served.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Where gRPC is served: `ADDRESS:PORT`.
+    pub fn grpc(&self) -> &str {
+        self.ready["grpc"].as_str().unwrap()
     }
 
     /// The program with this platform's identity, folder and endpoint.
@@ -550,7 +557,8 @@ pub fn bytes(size: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
 }

@@ -7,7 +7,8 @@ use crate::harness::{Platform, Ran, bytes, write_file};
 /// What everybody may know is not here: planted content, which no file of the platform may hold.
 const PLANTED: &[u8] = b"PLANTED-7c1f3e-only-for-those-who-are-permitted";
 
-fn started() -> Platform {
+/// A platform whose custodians and workers believe each other.
+pub fn started() -> Platform {
     let platform = Platform::start();
     // Admitted a moment ago: each enclave reads that from the ledger before it believes the others.
     platform.wait_for("custodians and workers", || {
@@ -17,15 +18,16 @@ fn started() -> Platform {
     platform
 }
 
-/// Another person at this platform.
-fn other(platform: &Platform, name: &str) -> String {
+/// Another person at this platform: the principal.
+pub fn other(platform: &Platform, name: &str) -> String {
     as_other(platform, name, &["init", "--identity-only"]).status(0);
     let shown = as_other(platform, name, &["identity", "show", "--json"]).status(0);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     shown["principal"].as_str().unwrap().to_owned()
 }
 
-fn as_other(platform: &Platform, name: &str, args: &[&str]) -> Ran {
+/// The program as another person.
+pub fn as_other(platform: &Platform, name: &str, args: &[&str]) -> Ran {
     let mut all = args.to_vec();
     all.extend(["--config-dir", name]);
     platform.run(&all)
@@ -44,11 +46,12 @@ fn opens(platform: &Platform, name: &str, content: &[u8]) {
     assert!(got.stdout == content, "{name}");
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|part| part == needle)
+/// Whether bytes have a part.
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
-fn none_holds(folder: &Path, needle: &[u8]) {
+pub fn none_holds(folder: &Path, needle: &[u8]) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let kind = entry.file_type().unwrap();

@@ -8,6 +8,7 @@ mod concurrency;
 mod deployments;
 mod expiry;
 mod gateway_killed;
+mod grpc;
 mod harness;
 mod hostile_requests;
 mod identities;

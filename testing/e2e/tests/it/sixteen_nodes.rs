@@ -117,6 +117,7 @@ impl Platform {
             recovery_public: recovery.public().to_bytes().to_vec(),
             database_url: None,
             listen: "127.0.0.1:0".parse().unwrap(),
+            grpc_listen: None,
             server_certificate: None,
             peers: PeerCredentials {
                 ca: files.ca,

@@ -13,7 +13,9 @@ use domain::{BucketName, DeploymentId, ObjectKey};
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde_json::{Value, json};
-use wire::http_signature::{self, CONTENT_DIGEST_HEADER, RequestView, SignatureParams};
+use wire::http_signature::{
+    self, CONTENT_DIGEST_HEADER, RequestView, SignatureParams, SignedHeaders,
+};
 
 use crate::harness::Platform;
 
@@ -140,6 +142,38 @@ pub fn held(platform: &Platform) -> Held {
     }
 }
 
+/// A signature of a request by a clock that shows `created_s`, for one minute, with a nonce that nobody has used.
+pub fn signed_headers(
+    view: RequestView<'_>,
+    identity: &Identity,
+    deployment: DeploymentId,
+    created_s: u64,
+) -> SignedHeaders {
+    // Unique over all tests of a machine, which is what a nonce must be.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut nonce = [0; 16];
+    let nanos = since_1970().as_nanos();
+    for (place, byte) in nonce.iter_mut().zip(nanos.to_le_bytes()) {
+        *place = byte;
+    }
+    for (place, byte) in nonce
+        .iter_mut()
+        .rev()
+        .zip(NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
+        .take(6)
+    {
+        *place ^= byte;
+    }
+    let params = SignatureParams {
+        principal: identity.principal(),
+        deployment,
+        created_s,
+        expires_s: created_s + 60,
+        nonce,
+    };
+    http_signature::sign(view, &params, |base| identity.sign_http(base).0).unwrap()
+}
+
 /// A request, byte by byte.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -209,40 +243,13 @@ impl Request {
         deployment: DeploymentId,
         created_s: u64,
     ) -> Self {
-        // Unique over all tests of a machine, which is what a nonce must be.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let mut nonce = [0; 16];
-        let nanos = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos();
-        for (place, byte) in nonce.iter_mut().zip(nanos.to_le_bytes()) {
-            *place = byte;
-        }
-        for (place, byte) in nonce
-            .iter_mut()
-            .rev()
-            .zip(NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
-            .take(6)
-        {
-            *place ^= byte;
-        }
         let uri: Uri = self.target.parse().unwrap();
         let view = RequestView {
             method: &self.method,
             uri: &uri,
             headers: &self.headers,
         };
-        let params = SignatureParams {
-            principal: identity.principal(),
-            deployment,
-            created_s,
-            expires_s: created_s + 60,
-            nonce,
-        };
-        let signed =
-            http_signature::sign(view, &params, |base| identity.sign_http(base).0).unwrap();
-        signed.insert_into(&mut self.headers);
+        signed_headers(view, identity, deployment, created_s).insert_into(&mut self.headers);
         self
     }
 
