@@ -13,6 +13,8 @@ mod harness;
 mod hostile_requests;
 mod identities;
 mod idle;
+mod key_envelopes;
+mod key_faults;
 mod keys;
 mod ledger;
 mod names;
