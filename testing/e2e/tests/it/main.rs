@@ -21,6 +21,7 @@ mod names;
 mod node_faults;
 mod postgres;
 mod round_trip;
+mod secrets;
 mod sixteen_nodes;
 mod sizes;
 mod support;
