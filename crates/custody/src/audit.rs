@@ -129,8 +129,30 @@ impl AuditHead {
         sequence: 0,
         hash: RecordHash([0; 32]),
     };
+}
 
-    /// Says as a custodian that this is the end of its log, in answer to that request.
+/// The beginning of what is kept of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditStart {
+    /// The entry before the first one that is kept; [`AuditHead::EMPTY`] while all are.
+    pub before: AuditHead,
+    /// The time of the first entry that is kept; 0 when there is none.
+    pub time: TimestampMs,
+}
+
+/// A page of a log, with the log's ends as they were then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// What the log begins after.
+    pub start: AuditStart,
+    /// Where it ends.
+    pub head: AuditHead,
+    /// The entries, in order.
+    pub entries: Vec<AuditEntry>,
+}
+
+impl Page {
+    /// Says as a custodian that this is its answer to that request: the ends of its log, which entries, and which of them are shown.
     #[must_use]
     pub fn sign(
         &self,
@@ -139,10 +161,10 @@ impl AuditHead {
         chain: &GenesisHash,
         request: &RequestHash,
     ) -> Signature {
-        custodian.sign(labels::AUDIT_HEAD, deployment, &self.body(chain, request))
+        custodian.sign(labels::AUDIT_PAGE, deployment, &self.body(chain, request))
     }
 
-    /// Checks a custodian's word.
+    /// Checks a custodian's word. A record that was left out on the way, an entry that was, and other ends than the log's do not hold.
     ///
     /// # Errors
     /// [`SignatureError`].
@@ -155,16 +177,28 @@ impl AuditHead {
         signature: &Signature,
     ) -> Result<(), SignatureError> {
         let body = self.body(chain, request);
-        verify(custodian, labels::AUDIT_HEAD, deployment, &body, signature)
+        verify(custodian, labels::AUDIT_PAGE, deployment, &body, signature)
     }
 
-    /// `genesis hash || request hash || u64 sequence || hash`.
+    /// `genesis hash || request hash || u64 start || hash || u64 time || u64 head || hash || BLAKE3 of the entries`, of which each is
+    /// `u64 sequence || hash || 1 if its record is shown, else 0`.
     fn body(&self, chain: &GenesisHash, request: &RequestHash) -> Vec<u8> {
+        let mut entries = blake3::Hasher::new();
+        for entry in &self.entries {
+            entries.update(&entry.sequence.to_be_bytes());
+            entries.update(entry.hash.as_bytes());
+            entries.update(&[u8::from(entry.record.is_some())]);
+        }
+        let AuditStart { before, time } = &self.start;
         [
             chain.as_bytes().as_slice(),
             &request.0,
-            &self.sequence.to_be_bytes(),
-            self.hash.as_bytes(),
+            &before.sequence.to_be_bytes(),
+            before.hash.as_bytes(),
+            &time.0.to_be_bytes(),
+            &self.head.sequence.to_be_bytes(),
+            self.head.hash.as_bytes(),
+            entries.finalize().as_bytes(),
         ]
         .concat()
     }

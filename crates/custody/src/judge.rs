@@ -20,7 +20,7 @@ use crate::audit::AuditedOperation;
 use crate::cache::Cache;
 use crate::proof::{LedgerName, LedgerProof, Shown, VerifiedCreation, VerifiedVersion};
 use crate::reason::{Denial, Reason};
-use crate::replay::ReplayWindow;
+use crate::replay::{AUDITS_MAX, AUDITS_OF_ONE_MAX, ReplayWindow};
 use crate::request::{
     AHEAD_MS_MAX, AUDIT_PAGE_MAX, AuditRequest, DecryptRequest, LIFETIME_MS_MAX, RequestHash,
     request_hash,
@@ -136,6 +136,8 @@ pub struct Judge {
     creations: Cache<VerifiedCreation>,
     versions: Cache<VerifiedVersion>,
     replay: Mutex<ReplayWindow>,
+    /// Its own, so that whoever reads logs does not keep anybody from decrypting.
+    audits: Mutex<ReplayWindow>,
 }
 
 /// A request that is to be answered. Everything was checked, and the request is remembered as answered.
@@ -180,6 +182,12 @@ pub struct AuditPermit {
 }
 
 impl AuditPermit {
+    /// Whether entries about others' requests may be shown: the asker owns keys that it has shown, or governs.
+    #[must_use]
+    pub fn is_entitled(&self) -> bool {
+        self.all || !self.keys.is_empty()
+    }
+
     /// Whether an entry about `key`, asked for by `principal` (whose signature was good), is shown in full.
     #[must_use]
     pub fn shows(&self, key: Option<KeyId>, principal: Option<Principal>) -> bool {
@@ -202,6 +210,7 @@ impl Judge {
             creations: Cache::new(CACHED),
             versions: Cache::new(CACHED),
             replay: Mutex::default(),
+            audits: Mutex::new(ReplayWindow::bounded(AUDITS_MAX, AUDITS_OF_ONE_MAX)),
         }
     }
 
@@ -379,14 +388,18 @@ impl Judge {
                 keys.push(key);
             }
         }
-        self.replay()
-            .take(hash, request.principal, request.expires, now)?;
-        Ok(AuditPermit {
+        let permit = AuditPermit {
             request: (*request).clone(),
             hash,
             all,
             keys,
-        })
+        };
+        // Who is shown nothing of others has nothing to gain from asking twice.
+        if permit.is_entitled() {
+            let mut audits = self.audits.lock().unwrap_or_else(PoisonError::into_inner);
+            audits.take(hash, request.principal, request.expires, now)?;
+        }
+        Ok(permit)
     }
 
     /// Opens what an asker shows of the ledger, at a height that counts now.

@@ -10,8 +10,8 @@ pub(crate) const REQUEST_HASH: Label = Label::new("request-hash");
 pub(crate) const AUDIT_REQUEST: Label = Label::new("audit-request");
 /// Hashes an audit record, and so chains them.
 pub(crate) const AUDIT_RECORD: Label = Label::new("audit-record");
-/// Signs the head of an audit log, by its custodian.
-pub(crate) const AUDIT_HEAD: Label = Label::new("audit-head");
+/// Signs a page of an audit log with both ends of the log, by its custodian.
+pub(crate) const AUDIT_PAGE: Label = Label::new("audit-page");
 /// Signs the height below which a custodian releases nothing any more.
 pub(crate) const CONFIRMATION: Label = Label::new("confirmation");
 /// HPKE `info` of partials sealed to a recipient.

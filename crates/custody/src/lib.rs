@@ -19,7 +19,9 @@ pub mod cache;
 pub mod confirm;
 pub mod judge;
 mod labels;
+pub mod log_check;
 pub mod proof;
+pub mod ration;
 pub mod reason;
 pub mod replay;
 pub mod request;
@@ -27,13 +29,15 @@ pub mod version;
 pub mod view;
 
 pub use answer::{AnswerError, Recipient, SealedPartials, SealedSecrets};
-pub use audit::{AuditEntry, AuditHead, AuditRecord, AuditedOperation, Decision};
+pub use audit::{AuditEntry, AuditHead, AuditRecord, AuditStart, AuditedOperation, Decision, Page};
 pub use cache::Cache;
 pub use confirm::{ConfirmQuestion, Confirmation};
 pub use judge::{
     Ask, AuditPermit, CiphertextBytes, Facts, Judge, Permit, Release, ShareName, Shares, Verdict,
 };
+pub use log_check::{LogCheck, LogError, Next, Whole};
 pub use proof::{LedgerName, LedgerProof, ProvedValue, Shown, VerifiedCreation, VerifiedVersion};
+pub use ration::Rations;
 pub use reason::{Denial, Reason};
 pub use replay::ReplayWindow;
 pub use request::{AuditRequest, DecryptRequest, KemHashes, Operation, RequestHash};

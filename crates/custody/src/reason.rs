@@ -54,11 +54,13 @@ pub enum Reason {
     Statement,
     /// The sealed store takes or gives nothing.
     Storage,
+    /// The sealed store is older than what the custodian has put on the ledger.
+    Rollback,
 }
 
 impl Reason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Malformed,
         Self::Signature,
         Self::OtherLedger,
@@ -83,6 +85,7 @@ impl Reason {
         Self::UnknownShare,
         Self::Statement,
         Self::Storage,
+        Self::Rollback,
     ];
 
     /// The stable code.
@@ -113,6 +116,7 @@ impl Reason {
             Self::UnknownShare => "unknown-share",
             Self::Statement => "statement",
             Self::Storage => "storage",
+            Self::Rollback => "rollback",
         }
     }
 
@@ -160,6 +164,9 @@ impl Reason {
                 "the statement does not fit what the custodian knows of the key version"
             }
             Self::Storage => "the custodian's store takes or gives nothing now",
+            Self::Rollback => {
+                "the custodian's store is older than what it has put on the ledger: it serves nothing any more"
+            }
         }
     }
 
@@ -175,6 +182,7 @@ impl Reason {
                 | Self::Busy
                 | Self::UnknownShare
                 | Self::Storage
+                | Self::Rollback
         )
     }
 }

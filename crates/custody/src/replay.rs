@@ -12,6 +12,11 @@ pub const REMEMBERED_MAX: usize = 131_072;
 /// Of one principal, at most: so that nobody keeps all others out.
 pub const REMEMBERED_OF_ONE_MAX: usize = REMEMBERED_MAX / 2;
 
+/// Requests for audit pages that are remembered at once, at most; they have a window of their own.
+pub const AUDITS_MAX: usize = 65_536;
+/// Of one principal, at most: two minutes' ration.
+pub const AUDITS_OF_ONE_MAX: usize = 8_192;
+
 /// Requests that were answered and whose time is not over.
 #[derive(Debug)]
 pub struct ReplayWindow {

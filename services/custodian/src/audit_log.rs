@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use custody::audit::hash;
-use custody::{AuditEntry, AuditHead, AuditPermit, AuditRecord, Decision, Denial, Facts, Reason};
+use custody::{
+    AuditEntry, AuditHead, AuditPermit, AuditRecord, AuditStart, AuditedOperation, Decision,
+    Denial, Facts, Page, Reason,
+};
 use domain::{DeploymentId, Height, Principal, RecordHash, TimestampMs};
 use ledger::Record as _;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +23,8 @@ const BATCH_MAX: usize = 512;
 const SAVED_SECONDS: f64 = 100.0;
 /// Old records that go with one batch, at most: two for each new one, so that a lowered bound is reached.
 const DROPPED_MAX: u64 = 1_024;
+/// How often a page is put together anew because records of it were dropped meanwhile.
+const PAGE_ATTEMPTS: u32 = 8;
 
 /// Where records are kept. Every method blocks while the disk works.
 pub trait AuditRecords: Send + Sync {
@@ -217,35 +222,76 @@ impl AuditLog {
         self.shared.suppressed_total.load(Ordering::Relaxed)
     }
 
-    /// A page, with the end of the log as of then. Blocks while the disk works.
+    /// A page, with the ends of the log as of then. Blocks while the disk works.
     ///
     /// # Errors
-    /// [`Reason::Storage`].
-    pub fn page(&self, permit: &AuditPermit) -> Result<(Vec<AuditEntry>, AuditHead), Denial> {
+    /// [`Reason::Storage`]; [`Reason::Busy`] when records go faster than they can be read.
+    pub fn page(&self, permit: &AuditPermit) -> Result<Page, Denial> {
+        for _ in 0..PAGE_ATTEMPTS {
+            if let Some(page) = self.page_now(permit)? {
+                return Ok(page);
+            }
+        }
+        Err(Denial::new(
+            Reason::Busy,
+            "the audit log is being shortened",
+        ))
+    }
+
+    /// `None` when records of the page were dropped while it was put together.
+    fn page_now(&self, permit: &AuditPermit) -> Result<Option<Page>, Denial> {
         let State { first, head } = *lock(&self.shared.state);
+        let mut start = AuditStart {
+            before: AuditHead::EMPTY,
+            time: TimestampMs(0),
+        };
+        if first <= head.sequence {
+            let Some((bytes, _)) = self.shared.record(first)? else {
+                return Ok(None);
+            };
+            let oldest =
+                AuditRecord::decode(&bytes).map_err(|error| Denial::new(Reason::Storage, error))?;
+            start = AuditStart {
+                before: AuditHead {
+                    sequence: first.saturating_sub(1),
+                    hash: oldest.previous,
+                },
+                time: oldest.time,
+            };
+        }
         let from = permit.request.after.saturating_add(1).max(first);
         let mut entries = Vec::new();
         for sequence in (from..=head.sequence).take(permit.request.limit.try_into().unwrap_or(0)) {
-            let unreadable = |detail: String| Denial::new(Reason::Storage, detail);
-            let record = match self.shared.store.get(sequence) {
-                Ok(Some(record)) => record,
-                // Dropped meanwhile.
-                Ok(None) if sequence < lock(&self.shared.state).first => continue,
-                Ok(None) => return Err(unreadable(format!("record {sequence} is missing"))),
-                Err(error) => return Err(unreadable(error.to_string())),
+            let Some((record, hash)) = self.shared.record(sequence)? else {
+                return Ok(None);
             };
             let shown = AuditRecord::decode(&record)
                 .is_ok_and(|one| permit.shows(one.key, one.principal.filter(|_| one.verified)));
             entries.push(AuditEntry {
                 sequence,
-                hash: hash(&self.shared.deployment, &record),
+                hash,
                 record: shown.then_some(record),
             });
         }
-        Ok((entries, head))
+        Ok(Some(Page {
+            start,
+            head,
+            entries,
+        }))
     }
 
-    /// Calls `visit` with requests that were answered no longer than `window_ms` before the newest record, newest first, at most `max`.
+    /// The hash of a record; `None` when it was dropped, or was never written. Blocks while the disk works.
+    ///
+    /// # Errors
+    /// [`Reason::Storage`].
+    pub fn hash_of(&self, sequence: u64) -> Result<Option<RecordHash>, Denial> {
+        if sequence > self.head().sequence {
+            return Ok(None);
+        }
+        Ok(self.shared.record(sequence)?.map(|(_, hash)| hash))
+    }
+
+    /// Calls `visit` with requests to decrypt that were answered no longer than `window_ms` before the newest record, newest first, at most `max`.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -267,9 +313,12 @@ impl AuditLog {
             if record.time.0 < since {
                 break;
             }
-            if let (Decision::Allow, Some(request), Some(principal)) =
-                (record.decision, record.request, record.principal)
-            {
+            if let (AuditedOperation::Decrypt, Decision::Allow, Some(request), Some(principal)) = (
+                record.operation,
+                record.decision,
+                record.request,
+                record.principal,
+            ) {
                 visit(request, principal, record.time);
             }
         }
@@ -278,6 +327,20 @@ impl AuditLog {
 }
 
 impl Shared {
+    /// A record and its hash; `None` when it was dropped.
+    fn record(&self, sequence: u64) -> Result<Option<(Vec<u8>, RecordHash)>, Denial> {
+        let unreadable = |detail: String| Denial::new(Reason::Storage, detail);
+        match self.store.get(sequence) {
+            Ok(Some(record)) => {
+                let hash = hash(&self.deployment, &record);
+                Ok(Some((record, hash)))
+            }
+            Ok(None) if sequence < lock(&self.state).first => Ok(None),
+            Ok(None) => Err(unreadable(format!("record {sequence} is missing"))),
+            Err(error) => Err(unreadable(error.to_string())),
+        }
+    }
+
     fn suppress(&self, count: u64) {
         self.suppressed.fetch_add(count, Ordering::Relaxed);
         self.suppressed_total.fetch_add(count, Ordering::Relaxed);

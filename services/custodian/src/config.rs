@@ -1,6 +1,7 @@
 //! What a custodian is told when it starts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use enclave_client::Address;
 
@@ -58,6 +59,12 @@ pub struct Bounds {
     pub hot_shares: usize,
     /// Questions that are computed at a time; more wait.
     pub computing_max: usize,
+    /// After so many new audit records the log's end is put on the ledger...
+    pub anchor_records: u64,
+    /// ... but not so soon after the last time.
+    pub anchor_gap: Duration,
+    /// After this long the log's end is put on the ledger however few records are new.
+    pub anchor_within: Duration,
 }
 
 impl Default for Bounds {
@@ -69,6 +76,9 @@ impl Default for Bounds {
             denials_per_second: 2,
             hot_shares: 1_024,
             computing_max: std::thread::available_parallelism().map_or(2, usize::from),
+            anchor_records: 1_000,
+            anchor_gap: Duration::from_secs(10),
+            anchor_within: Duration::from_secs(600),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Messages as `custody` takes them, and its answers as messages.
 
 use bytes::Bytes;
+use crypto::identity::Signature;
 use custody::{
-    CiphertextBytes, ConfirmQuestion, Confirmation, Denial, LedgerProof, ProvedValue, Reason,
+    CiphertextBytes, ConfirmQuestion, Confirmation, Denial, LedgerProof, Page, ProvedValue, Reason,
     Release, ShareName,
 };
 use domain::{GenesisHash, KeyId, KeyVersion, Principal};
@@ -87,6 +88,24 @@ pub(crate) fn confirmed(confirmation: &Confirmation) -> v1::Confirmed {
         height: confirmation.height.0,
         principal: Bytes::copy_from_slice(confirmation.custodian.as_bytes()),
         signature: Bytes::copy_from_slice(&confirmation.signature.0),
+    }
+}
+
+pub(crate) fn audit_page(page: Page, me: &Principal, signature: &Signature) -> v1::AuditPage {
+    let entries = page.entries.into_iter().map(|entry| v1::AuditEntry {
+        sequence: entry.sequence,
+        hash: Bytes::copy_from_slice(entry.hash.as_bytes()),
+        record: entry.record.map(Bytes::from),
+    });
+    v1::AuditPage {
+        entries: entries.collect(),
+        head: page.head.sequence,
+        head_hash: Bytes::copy_from_slice(page.head.hash.as_bytes()),
+        principal: Bytes::copy_from_slice(me.as_bytes()),
+        signature: Bytes::copy_from_slice(&signature.0),
+        start: page.start.before.sequence,
+        start_hash: Bytes::copy_from_slice(page.start.before.hash.as_bytes()),
+        start_time_ms: page.start.time.0,
     }
 }
 

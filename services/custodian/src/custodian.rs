@@ -11,8 +11,8 @@ use custody::proof::{read_header, refused_header};
 use custody::request::{AHEAD_MS_MAX, LIFETIME_MS_MAX};
 use custody::version::{Fate, Part, check_show, fate};
 use custody::{
-    Ask, AuditedOperation, Decision, Denial, Facts, Judge, LedgerName, Reason, RequestHash,
-    ShareName,
+    Ask, AuditedOperation, Decision, Denial, Facts, Judge, LedgerName, Rations, Reason,
+    RequestHash, ShareName,
 };
 use domain::{DeploymentId, Height, PlatformType, Principal};
 use enclave_client::{Answering, Asker, Refusal};
@@ -25,6 +25,7 @@ use relay::View;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::anchoring::Anchoring;
 use crate::audit_log::{AuditLog, Decided};
 use crate::ceremonies::{Ceremonies, KeepOutcome, TICK};
 use crate::config::Bounds;
@@ -53,19 +54,22 @@ pub struct About {
 /// A custodian.
 pub struct Custodian {
     inner: Arc<Inner>,
+    bounds: Bounds,
 }
 
-struct Inner {
-    name: LedgerName,
-    me: Identity,
-    principal: Principal,
+pub(crate) struct Inner {
+    pub(crate) name: LedgerName,
+    pub(crate) me: Identity,
+    pub(crate) principal: Principal,
     about: About,
-    view: View,
+    pub(crate) view: View,
     judge: Judge,
     versions: Versions,
     ceremonies: Ceremonies,
-    audit: AuditLog,
-    counters: Counters,
+    pub(crate) audit: AuditLog,
+    pub(crate) anchoring: Anchoring,
+    pub(crate) counters: Counters,
+    rations: Mutex<Rations>,
     computing: Semaphore,
     confirming: Confirming,
 }
@@ -133,10 +137,13 @@ impl Custodian {
                 versions,
                 ceremonies: Ceremonies::new(bounds.ceremonies_max),
                 audit,
+                anchoring: Anchoring::new(),
                 counters: Counters::default(),
+                rations: Mutex::default(),
                 computing: Semaphore::new(bounds.computing_max.max(1)),
                 confirming: Confirming::default(),
             }),
+            bounds,
         })
     }
 
@@ -146,7 +153,7 @@ impl Custodian {
         self.inner.principal
     }
 
-    /// Ticks of key generations, and the end of attempts that the ledger has decided, for as long as it is polled.
+    /// Ticks of key generations, the end of attempts that the ledger has decided, and anchors of the audit log, for as long as it is polled.
     pub async fn keep_up(&self) {
         let ticks = async {
             let mut interval = tokio::time::interval(TICK);
@@ -175,7 +182,19 @@ impl Custodian {
                 after = self.settle_some(after).await;
             }
         };
-        tokio::join!(ticks, settling);
+        let anchored = self.inner.keep_anchored(&self.bounds);
+        tokio::join!(ticks, settling, anchored);
+    }
+
+    /// Compares the own log with what the ledger holds of it. Until that was possible, and when the own log lacks it, nothing about shares
+    /// is answered.
+    pub async fn compare_with_anchor(&self) {
+        self.inner.compare_with_anchor().await;
+    }
+
+    /// Puts the log's end on the ledger, if that takes it within seconds: before an orderly stop.
+    pub async fn anchor_at_stop(&self) {
+        self.inner.anchor_at_stop().await;
     }
 
     /// Compares some open attempts with the ledger, after `after`; returns where to go on.
@@ -513,36 +532,42 @@ impl Inner {
             .compute(move || {
                 let proof = convert::proof(audit.proof.as_ref()).unwrap_or_default();
                 let verdict = inner.judge.audit(&inner.view, &audit.request, &proof);
-                let page = verdict
-                    .outcome
-                    .and_then(|permit| Ok((inner.audit.page(&permit)?, permit.hash)));
+                let page = verdict.outcome.and_then(|permit| {
+                    let (asker, entitled) = (permit.request.principal, permit.is_entitled());
+                    lock(&inner.rations).take(&asker, entitled, inner.view.time())?;
+                    Ok((inner.audit.page(&permit)?, permit))
+                });
                 (verdict.facts, page)
             })
             .await?;
-        let ((entries, head), request) = match page {
+        let (page, permit) = match page {
             Ok(page) => page,
-            Err(denial) => return Err(self.deny(facts, denial)),
+            // Shows nothing, so it leaves no trace but a number: noise shall not push out what matters.
+            Err(denial) => {
+                self.counters.add("audit-denied", 1);
+                return Err(denial);
+            }
         };
-        self.allow(facts).await?;
-        let signature = head.sign(&self.me, self.deployment(), &self.name.genesis, &request);
-        Ok(Outcome::Audit(v1::AuditPage {
-            entries: entries
-                .into_iter()
-                .map(|entry| v1::AuditEntry {
-                    sequence: entry.sequence,
-                    hash: Bytes::copy_from_slice(entry.hash.as_bytes()),
-                    record: entry.record.map(Bytes::from),
-                })
-                .collect(),
-            head: head.sequence,
-            head_hash: Bytes::copy_from_slice(head.hash.as_bytes()),
-            principal: Bytes::copy_from_slice(self.principal.as_bytes()),
-            signature: Bytes::copy_from_slice(&signature.0),
-        }))
+        // Written down is that somebody saw what others did, once a minute for each who does.
+        let shows = permit.is_entitled() && page.entries.iter().any(|one| one.record.is_some());
+        let asker = permit.request.principal;
+        if shows && lock(&self.rations).is_due(&asker) {
+            self.allow(facts).await?;
+            lock(&self.rations).recorded(&asker);
+        }
+        self.counters.add("audit-pages", 1);
+        let signature = page.sign(
+            &self.me,
+            self.deployment(),
+            &self.name.genesis,
+            &permit.hash,
+        );
+        let page = convert::audit_page(page, &self.principal, &signature);
+        Ok(Outcome::Audit(page))
     }
 
     /// Runs what computes or waits for the disk on a thread of its own, a bounded number at a time.
-    async fn compute<T: Send + 'static>(
+    pub(crate) async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Denial> {
@@ -555,7 +580,7 @@ impl Inner {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -573,6 +598,14 @@ impl Answering for Custodian {
         use question::Ask;
         let inner = &self.inner;
         let role = asker.role;
+        if let Ask::Decrypt(_) | Ask::Ceremony(_) | Ask::HoldShare(_) | Ask::ShowShare(_) = &ask
+            && let Err(denial) = inner.anchoring.expect()
+        {
+            // Nothing goes into the log either: a store that was put back would continue it as another one.
+            inner.counters.add("denied", 1);
+            inner.counters.add(denial.reason.code(), 1);
+            return Err(convert::refusal(&denial));
+        }
         let answer = match ask {
             Ask::Describe(v1::Describe {}) => Ok(Outcome::Description(inner.describe())),
             Ask::Decrypt(decrypt) => inner.decrypt(role, decrypt).await,

@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod anchoring;
 pub mod audit_log;
 pub mod ceremonies;
 pub mod config;

@@ -202,6 +202,7 @@ pub async fn start(
         Custodian::new(parts.store, parts.me, view, parts.about, bounds)
     })?;
     let custodian = Arc::new(custodian);
+    custodian.compare_with_anchor().await;
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = Listener::bind(&config.listen).await?;
     let serving = custodian.clone();
@@ -215,6 +216,7 @@ pub async fn start(
             () = serving.keep_up() => {}
             () = stopped => {}
         }
+        serving.anchor_at_stop().await;
     });
     Ok(Running {
         custodian,

@@ -90,7 +90,7 @@ impl Store {
         platform: &dyn SealingKeySource,
     ) -> Result<Self, StoreError> {
         let config = StoreConfig::new(dir, deployment, Role::Custodian, b"custodian");
-        // The ledger holds no anchors of stores yet: what is rolled back shows in requests, by missing shares.
+        // The ledger holds an anchor of the audit log that lies in the same store (`anchoring.rs`), which is compared once the ledger answers.
         let (sealed, report) = SealedStore::open(&config, platform, None)?;
         if report.dropped_bytes > 0 {
             tracing::info!(bytes = report.dropped_bytes, "dropped an unfinished write");

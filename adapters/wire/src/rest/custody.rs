@@ -165,6 +165,12 @@ pub struct AuditBody {
 pub struct AuditAnswer {
     /// In order.
     pub entries: Vec<AuditEntryInfo>,
+    /// The number of the record before the first one that is kept; 0 while all are.
+    pub start: u64,
+    /// That record's hash, 32 bytes.
+    pub start_hash: Base64Url,
+    /// The time of the first record that is kept.
+    pub start_time_ms: u64,
     /// The newest record's number.
     pub head: u64,
     /// The newest record's hash, 32 bytes.
@@ -172,7 +178,7 @@ pub struct AuditAnswer {
     /// Whose log.
     #[schema(value_type = String)]
     pub custodian: Principal,
-    /// Its signature over number and hash.
+    /// Its signature over the request, both ends of the log, the entries and which of them are shown.
     pub signature: Base64Url,
 }
 

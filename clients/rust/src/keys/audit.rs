@@ -1,10 +1,12 @@
-//! A custodian's audit log: pages whose hash chain and signed head are checked.
+//! A custodian's audit log: signed pages whose hash chain is checked.
 
 use std::collections::BTreeMap;
 
+use ::ledger::StateKey;
+use ::ledger::records::{AnchorEntry, AnchorHead, AnchorKind};
 use crypto::identity::Signature;
 use custody::audit::verify_page;
-use custody::{AuditEntry, AuditHead, AuditRecord, AuditRequest};
+use custody::{AuditEntry, AuditHead, AuditRecord, AuditRequest, AuditStart, Page};
 use domain::{KeyId, Principal, RecordHash, ShareIndex, Slot, TimestampMs};
 use sealed::signed::Signed;
 use wire::rest::Base64Url;
@@ -37,17 +39,17 @@ pub struct AuditQuery {
 /// A checked page.
 #[derive(Clone, Debug)]
 pub struct AuditPage {
-    /// The entries with their records where the asker may read them.
-    pub entries: Vec<(AuditEntry, Option<AuditRecord>)>,
-    /// The end of the log, signed by the custodian in answer to this very request.
-    pub head: AuditHead,
+    /// What the custodian signed in answer to this very request.
+    pub page: Page,
+    /// The records of its entries, in order, where the asker may read them.
+    pub records: Vec<Option<AuditRecord>>,
 }
 
 impl AuditPage {
     /// The last entry of the page, for the next one to continue.
     #[must_use]
     pub fn last(&self) -> Option<AuditHead> {
-        self.entries.last().map(|(entry, _)| AuditHead {
+        self.page.entries.last().map(|entry| AuditHead {
             sequence: entry.sequence,
             hash: entry.hash,
         })
@@ -66,7 +68,7 @@ impl Keys {
         Ok(places.collect())
     }
 
-    /// A page of a custodian's log, its chain and its head checked.
+    /// A page of a custodian's log, its chain checked and that the custodian signed it as it came: ends, entries, and which are shown.
     ///
     /// # Errors
     /// [`Error::Custodians`] when the log does not hold together; what the custodian says when it refuses.
@@ -103,20 +105,6 @@ impl Keys {
                 .map(RecordHash)
                 .map_err(|_| failed("a hash that is none".to_owned()))
         };
-        let head = AuditHead {
-            sequence: answer.head,
-            hash: record_hash(&answer.head_hash.0)?,
-        };
-        let signature = <[u8; 64]>::try_from(answer.signature.0.as_slice());
-        let signature = Signature(signature.unwrap_or([0; 64]));
-        head.verify(
-            &query.custodian,
-            &deployment,
-            &self.ledger.chain(),
-            &hash,
-            &signature,
-        )
-        .map_err(|_| failed(format!("its head is not signed by {}", query.custodian)))?;
         let mut entries = Vec::with_capacity(answer.entries.len().min(256));
         for entry in answer.entries {
             entries.push(AuditEntry {
@@ -125,11 +113,68 @@ impl Keys {
                 record: entry.record.map(|record| record.0),
             });
         }
-        let records = verify_page(&deployment, query.before, &entries, &head)
+        let page = Page {
+            start: AuditStart {
+                before: AuditHead {
+                    sequence: answer.start,
+                    hash: record_hash(&answer.start_hash.0)?,
+                },
+                time: TimestampMs(answer.start_time_ms),
+            },
+            head: AuditHead {
+                sequence: answer.head,
+                hash: record_hash(&answer.head_hash.0)?,
+            },
+            entries,
+        };
+        let signature = <[u8; 64]>::try_from(answer.signature.0.as_slice());
+        let signature = Signature(signature.unwrap_or([0; 64]));
+        page.verify(
+            &query.custodian,
+            &deployment,
+            &self.ledger.chain(),
+            &hash,
+            &signature,
+        )
+        .map_err(|_| {
+            failed(format!(
+                "{} did not sign this page as it was passed on",
+                query.custodian
+            ))
+        })?;
+        // From the first entry that is kept the chain begins with what the custodian signed to be before it.
+        let kept = page.start.before;
+        let before = match query.before {
+            Some(before) if before.sequence >= kept.sequence => Some(before),
+            _ if query.after <= kept.sequence => Some(kept),
+            _ => None,
+        };
+        let records = verify_page(&deployment, before, &page.entries, &page.head)
             .map_err(|error| failed(error.to_string()))?;
-        Ok(AuditPage {
-            entries: entries.into_iter().zip(records).collect(),
+        Ok(AuditPage { page, records })
+    }
+
+    /// The newest entry of a custodian's log that the ledger holds, and since when; `None` when it holds none.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn anchored(
+        &self,
+        custodian: &Principal,
+    ) -> Result<Option<(AuditHead, TimestampMs)>> {
+        let key = StateKey::AnchorHead(*custodian, AnchorKind::Audit);
+        let Some(head) = self.ledger.record::<AnchorHead>(&key).await? else {
+            return Ok(None);
+        };
+        let key = StateKey::Anchor(*custodian, AnchorKind::Audit, head.sequence);
+        let entry = self.ledger.record::<AnchorEntry>(&key).await?;
+        let head = AuditHead {
+            sequence: head.total,
+            hash: RecordHash(head.root.0),
+        };
+        Ok(Some((
             head,
-        })
+            entry.map_or(TimestampMs(0), |entry| entry.time),
+        )))
     }
 }

@@ -1,6 +1,7 @@
 //! Who reads which entries of an audit log.
 
-use custody::{AuditPermit, AuditRequest, Reason};
+use custody::replay::AUDITS_OF_ONE_MAX;
+use custody::{AuditPermit, AuditRequest, Reason, ReplayWindow};
 use domain::{KeyId, TimestampMs};
 use ledger::StateKey;
 use sealed::signed::Signed;
@@ -110,7 +111,8 @@ fn refused_pages() {
         run(&mut fixture, OWNER, &|request| request.expires.0 += 1),
         Err(Reason::Expired)
     );
-    let (request, proof) = ask(&mut fixture, OWNER, &[]);
+    let creation = StateKey::KeyCreation(fixture.key);
+    let (request, proof) = ask(&mut fixture, OWNER, &[creation]);
     assert!(judge(&fixture, OWNER, request.clone(), &proof).is_ok());
     assert_eq!(
         judge(&fixture, OWNER, request, &proof),
@@ -118,4 +120,37 @@ fn refused_pages() {
     );
     fixture.view.fresh(false);
     assert_eq!(run(&mut fixture, OWNER, &|_| {}), Err(Reason::LedgerStale));
+}
+
+#[test]
+fn reading_logs_takes_nothing_from_decrypting_and_strangers_are_not_remembered() {
+    let mut fixture = Fixture::new();
+    let creation = StateKey::KeyCreation(fixture.key);
+    let name = custody::LedgerName::from(&crate::world::genesis(true));
+    let me = fixture.custodian().principal();
+    // No room for any request to decrypt: audits have their own.
+    fixture.judge = custody::Judge::new(name, me).with_window(ReplayWindow::bounded(0, 0));
+    let (request, proof) = ask(&mut fixture, OWNER, std::slice::from_ref(&creation));
+    assert!(judge(&fixture, OWNER, request, &proof).is_ok());
+    // And the other way round: full of audits, it decrypts.
+    fixture.judge = custody::Judge::new(name, me);
+    let mut full = false;
+    for number in 0..=u32::try_from(AUDITS_OF_ONE_MAX).unwrap() {
+        let (mut request, proof) = ask(&mut fixture, OWNER, std::slice::from_ref(&creation));
+        request.nonce[..4].copy_from_slice(&number.to_be_bytes());
+        full = judge(&fixture, OWNER, request, &proof) == Err(Reason::Busy);
+        if full {
+            assert_eq!(number, u32::try_from(AUDITS_OF_ONE_MAX).unwrap());
+        }
+        fixture.nonce = 0;
+    }
+    assert!(full);
+    let brought = fixture.bring(OWNER, 1, &crypto::context::EncryptionContext::default());
+    assert_eq!(fixture.reason(&brought), None);
+    // A stranger is shown nothing of others, so asking twice gains nothing and takes no room.
+    let (request, proof) = ask(&mut fixture, FRIEND, &[creation]);
+    for _ in 0..2 {
+        let permit = judge(&fixture, FRIEND, request.clone(), &proof).unwrap();
+        assert!(!permit.is_entitled());
+    }
 }

@@ -2,9 +2,13 @@
 
 use crypto::kem::{PqSeed, SharedSecrets};
 use custody::audit::verify_page;
-use custody::{AuditEntry, AuditHead, Decision, Reason, SealedPartials};
-use domain::{KeyVersion, RecordHash, ShareIndex};
+use custody::{
+    AuditEntry, AuditHead, AuditStart, Decision, LogCheck, LogError, Next, Page, Reason,
+    SealedPartials,
+};
+use domain::{KeyVersion, RecordHash, ShareIndex, TimestampMs};
 use enclave_wire::v1::{self, answer::Outcome, question::Ask};
+use ledger::records::{AnchorHead, AnchorKind};
 use ledger::transaction::{RevokeKey, SignedRecord};
 use ledger::{Action, Record as _, StateKey};
 use threshold::PqShare;
@@ -28,7 +32,7 @@ async fn open(deployment: &Deployment, dealing: &Dealing, made: &Request, lines:
         let Outcome::Release(release) = outcome else {
             panic!("not released: {outcome:?}")
         };
-        let signature = release.signature.unwrap();
+        let signature = release.signature.as_ref().unwrap();
         let index = ShareIndex::new(u8::try_from(signature.index).unwrap()).unwrap();
         let sealed = SealedPartials {
             sealed: release.sealed_partials.to_vec(),
@@ -220,8 +224,7 @@ async fn a_key_is_made_opened_and_revoked_and_survives_a_restart() {
     let names = [StateKey::KeyCreation(key)];
     let mut client = deployment.as_client(1).await;
     let (asked, page) = audit_page(&deployment, &mut client, OWNER, &names, 0).await;
-    let (entries, head) = page_of(page, &deployment, &asked);
-    let records = verify_page(&DEPLOYMENT, Some(AuditHead::EMPTY), &entries, &head).unwrap();
+    let records = records_of(&page_of(page, &deployment, &asked));
     let shown: Vec<_> = records.iter().flatten().collect();
     assert!(
         shown
@@ -239,8 +242,7 @@ async fn a_key_is_made_opened_and_revoked_and_survives_a_restart() {
         assert!(codes.contains(&code), "{code} is not in {codes:?}");
     }
     let (asked, page) = audit_page(&deployment, &mut client, 9, &names, 0).await;
-    let (entries, head) = page_of(page, &deployment, &asked);
-    let records = verify_page(&DEPLOYMENT, Some(AuditHead::EMPTY), &entries, &head).unwrap();
+    let records = records_of(&page_of(page, &deployment, &asked));
     assert!(records.len() > shown.len() / 2 && records.iter().all(Option::is_none));
     for one in running {
         one.stop().await;
@@ -288,8 +290,7 @@ async fn a_release_that_was_decided_does_not_leave_after_a_confirmation() {
         };
         let names = [StateKey::KeyCreation(key)];
         let (asked, page) = audit_page(&deployment, &mut client, OWNER, &names, 0).await;
-        let (entries, head) = page_of(page, &deployment, &asked);
-        let records = verify_page(&DEPLOYMENT, Some(AuditHead::EMPTY), &entries, &head).unwrap();
+        let records = records_of(&page_of(page, &deployment, &asked));
         let about = records.iter().flatten();
         let first = about
             .filter(|one| one.request == Some(hash))
@@ -311,29 +312,190 @@ async fn a_release_that_was_decided_does_not_leave_after_a_confirmation() {
     }
 }
 
-fn page_of(
-    outcome: Outcome,
-    deployment: &Deployment,
-    asked: &custody::AuditRequest,
-) -> (Vec<AuditEntry>, AuditHead) {
+/// A page of custodian 1, as it signed it.
+fn page_of(outcome: Outcome, deployment: &Deployment, asked: &custody::AuditRequest) -> Page {
     let Outcome::Audit(page) = outcome else {
         panic!("no page: {outcome:?}")
     };
-    let head = AuditHead {
-        sequence: page.head,
-        hash: RecordHash(page.head_hash.as_ref().try_into().unwrap()),
+    let hash = |bytes: &bytes::Bytes| RecordHash(bytes.as_ref().try_into().unwrap());
+    let entries = page.entries.iter().map(|entry| AuditEntry {
+        sequence: entry.sequence,
+        hash: hash(&entry.hash),
+        record: entry.record.as_ref().map(|record| record.to_vec()),
+    });
+    let signed = Page {
+        start: AuditStart {
+            before: AuditHead {
+                sequence: page.start,
+                hash: hash(&page.start_hash),
+            },
+            time: TimestampMs(page.start_time_ms),
+        },
+        head: AuditHead {
+            sequence: page.head,
+            hash: hash(&page.head_hash),
+        },
+        entries: entries.collect(),
     };
     let signature = page.signature.as_ref().try_into().unwrap();
     let custodian = deployment.custodian_key(1);
     let (chain, request) = (deployment.genesis.hash(), asked.hash(&DEPLOYMENT));
-    head.verify(&custodian, &DEPLOYMENT, &chain, &request, &signature)
+    signed
+        .verify(&custodian, &DEPLOYMENT, &chain, &request, &signature)
         .unwrap();
-    let entries = page.entries.into_iter().map(|entry| AuditEntry {
-        sequence: entry.sequence,
-        hash: RecordHash(entry.hash.as_ref().try_into().unwrap()),
-        record: entry.record.map(|record| record.to_vec()),
+    signed
+}
+
+/// The records of a page, its chain checked.
+fn records_of(page: &Page) -> Vec<Option<custody::AuditRecord>> {
+    verify_page(
+        &DEPLOYMENT,
+        Some(page.start.before),
+        &page.entries,
+        &page.head,
+    )
+    .unwrap()
+}
+
+/// A store that was put back is older than what the ledger has of it: nothing is served from it, and what it shows of its log does not pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_rolled_back_serves_nothing_and_says_so() {
+    let mut deployment = Deployment::new().await;
+    let mut running = Vec::new();
+    for number in 1..=3 {
+        running.push(deployment.start(number).await);
+    }
+    let mut lines = three(&deployment).await;
+    let dealing = make_key(&mut deployment, &mut lines, "payroll").await;
+    let made = request(&deployment, &dealing, OWNER, 1, 0).await;
+    open(&deployment, &dealing, &made, &mut lines[..2]).await;
+    let names = [StateKey::KeyCreation(dealing.statement.key)];
+    let anchored = async |deployment: &Deployment| {
+        let key = StateKey::AnchorHead(deployment.custodian_key(1), AnchorKind::Audit);
+        let value = deployment.proof(&[key]).await.0.values[0].value.clone();
+        value.map_or(AuditHead::EMPTY, |bytes| {
+            let head = AnchorHead::decode(&bytes).unwrap();
+            AuditHead {
+                sequence: head.total,
+                hash: RecordHash(head.root.0),
+            }
+        })
+    };
+    // An orderly stop puts the log's end on the ledger.
+    drop(lines);
+    for one in running {
+        one.stop().await;
+    }
+    let before = anchored(&deployment).await;
+    assert!(before.sequence >= 2);
+    let file = deployment.settings(1).data.join("store/sealed.log");
+    let old = std::fs::read(&file).unwrap();
+
+    // Started again: it continues its log, and serves.
+    let mut running = Vec::new();
+    for number in 1..=3 {
+        running.push(deployment.start(number).await);
+    }
+    let mut lines = three(&deployment).await;
+    let made = request(&deployment, &dealing, OWNER, 1, 0).await;
+    open(&deployment, &dealing, &made, &mut lines[..2]).await;
+    let mut client = deployment.as_client(1).await;
+    let (asked, page) = audit_page(&deployment, &mut client, OWNER, &names, 0).await;
+    let page = page_of(page, &deployment, &asked);
+    let mut check = LogCheck::new(None, Some(before));
+    let Ok(Next::Done(whole)) = check.page(&page) else {
+        panic!("not whole")
+    };
+    assert_eq!(whole.anchored, Some(before.sequence));
+    drop((lines, client));
+    for one in running {
+        one.stop().await;
+    }
+    let after = anchored(&deployment).await;
+    assert!(after.sequence > before.sequence);
+
+    // The old file is put back under it.
+    std::fs::write(&file, old).unwrap();
+    let mut running = Vec::new();
+    for number in 1..=3 {
+        running.push(deployment.start(number).await);
+    }
+    let mut lines = three(&deployment).await;
+    let made = request(&deployment, &dealing, OWNER, 1, 0).await;
+    let refusal = ask(&mut lines[0], Ask::Decrypt(made.decrypt.clone())).await;
+    assert_eq!(refused(refusal), Reason::Rollback.code());
+    let refusal = ask(&mut lines[0], dealing.hold(0)).await;
+    assert_eq!(refused(refusal), Reason::Rollback.code());
+    // The others go on.
+    open(&deployment, &dealing, &made, &mut lines[1..]).await;
+    // Its log is shown, and found short; nothing was added to it.
+    let mut client = deployment.as_client(1).await;
+    let (asked, page) = audit_page(&deployment, &mut client, 9, &names, 0).await;
+    let page = page_of(page, &deployment, &asked);
+    assert_eq!(page.head, before);
+    let short = LogCheck::new(None, Some(after)).page(&page);
+    let (end, anchored_at) = (before.sequence, after.sequence);
+    assert_eq!(
+        short,
+        Err(LogError::BehindLedger {
+            end,
+            anchored: anchored_at
+        })
+    );
+    drop((lines, client));
+    for one in running {
+        one.stop().await;
+    }
+    assert_eq!(
+        anchored(&deployment).await,
+        after,
+        "it anchors nothing more"
+    );
+}
+
+/// Asking is written down once a minute for each who is shown what others did, and never for those who are shown nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_for_pages_does_not_fill_the_log() {
+    let mut deployment = Deployment::new().await;
+    let mut running = Vec::new();
+    for number in 1..=3 {
+        running.push(deployment.start(number).await);
+    }
+    let mut lines = three(&deployment).await;
+    let dealing = make_key(&mut deployment, &mut lines, "payroll").await;
+    let names = [StateKey::KeyCreation(dealing.statement.key)];
+    let mut client = deployment.as_client(1).await;
+    let mut heads = Vec::new();
+    for who in [9, 9, 9, OWNER, OWNER, OWNER, OWNER] {
+        let (asked, page) = audit_page(&deployment, &mut client, who, &names, 0).await;
+        let page = page_of(page, &deployment, &asked);
+        let records = records_of(&page);
+        assert_eq!(records.iter().any(Option::is_some), who == OWNER);
+        heads.push(page.head.sequence);
+    }
+    // A page shows the log before its own record. A minute of the ledger may end in between, once.
+    assert_eq!(heads[0], heads[3], "strangers leave no trace");
+    assert!(heads[6] - heads[3] <= 2 && heads[6] > heads[3], "{heads:?}");
+    // Refused ones leave none either.
+    let (_, page) = audit_page(&deployment, &mut client, OWNER, &[], 0).await;
+    assert!(matches!(page, Outcome::Audit(_)));
+    let bad = Ask::Audit(v1::Audit {
+        request: vec![1, 2, 3].into(),
+        proof: None,
     });
-    (entries.collect(), head)
+    assert_eq!(refused(ask(&mut client, bad).await), "malformed");
+    let (asked, page) = audit_page(&deployment, &mut client, OWNER, &names, 0).await;
+    let page = page_of(page, &deployment, &asked);
+    let malformed = records_of(&page);
+    assert!(
+        malformed
+            .iter()
+            .flatten()
+            .all(|one| one.decision == Decision::Allow)
+    );
+    for one in running {
+        one.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -248,3 +248,45 @@ async fn nothing_is_allowed_that_cannot_be_written_down() {
     assert_eq!((newest.previous, newest.suppressed), (head.hash, 1));
     assert_eq!(log.head().sequence, 2);
 }
+
+#[tokio::test]
+async fn a_log_that_was_shortened_is_shown_from_its_first_record_on() {
+    let records = Arc::new(Failing::default());
+    let log = AuditLog::open(records.clone(), DEPLOYMENT, None, 10, 10).unwrap();
+    for _ in 0..25 {
+        log.allow(decided(Decision::Allow)).await.unwrap();
+    }
+    let permit = |after| custody::AuditPermit {
+        request: custody::AuditRequest {
+            chain: domain::GenesisHash([1; 32]),
+            principal: domain::Principal([1; 32]),
+            key: None,
+            after,
+            limit: 4,
+            issued: TimestampMs(1),
+            expires: TimestampMs(2),
+            nonce: [1; 16],
+        },
+        hash: custody::RequestHash([1; 32]),
+        all: true,
+        keys: Vec::new(),
+    };
+    let mut check = custody::LogCheck::new(None, None);
+    let (mut after, mut last) = (0, None);
+    let whole = loop {
+        let page = log.page(&permit(after)).unwrap();
+        let before = last.unwrap_or(page.start.before);
+        custody::audit::verify_page(&DEPLOYMENT, Some(before), &page.entries, &page.head).unwrap();
+        match check.page(&page).unwrap() {
+            custody::Next::Page(head) => (after, last) = (head.sequence, Some(head)),
+            custody::Next::Done(whole) => break whole,
+            custody::Next::Restart => panic!("nothing was dropped meanwhile"),
+        }
+    };
+    assert_eq!((whole.last, whole.entries), (log.head(), 10));
+    assert_eq!(whole.start.before.sequence, 15);
+    let dropped = log.hash_of(3).unwrap();
+    assert_eq!(dropped, None);
+    assert_eq!(log.hash_of(25).unwrap(), Some(log.head().hash));
+    assert_eq!(log.hash_of(26).unwrap(), None);
+}

@@ -146,6 +146,9 @@ impl KeyService for Keys {
             head_hash: bytes(page.head_hash),
             custodian: id(&page.custodian.0),
             signature: bytes(page.signature),
+            start: page.start,
+            start_hash: bytes(page.start_hash),
+            start_time_ms: page.start_time_ms,
         }))
     }
 }

@@ -229,6 +229,9 @@ pub async fn audit(app: &App, body: AuditBody) -> Answer<AuditAnswer> {
     });
     Ok(AuditAnswer {
         entries: entries.collect(),
+        start: page.start,
+        start_hash: page.start_hash.into(),
+        start_time_ms: page.start_time_ms,
         head: page.head,
         head_hash: page.head_hash.into(),
         custodian: principal(&page.principal)?,

@@ -2,8 +2,8 @@
 
 use client::keys::AuditQuery;
 use client::{KeyAddress, Keys};
-use custody::{AuditHead, AuditRecord};
-use domain::{KeyId, Principal, RecordHash, ShareIndex, Slot};
+use custody::{AuditHead, AuditRecord, LogCheck, Next, Whole};
+use domain::{KeyId, Principal, RecordHash, ShareIndex, Slot, TimestampMs};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -19,8 +19,8 @@ use crate::units;
 
 /// Entries of one page.
 const PAGE: u32 = 256;
-/// Entries of one log that are checked, at most.
-const CHECKED_MAX: u64 = 10_000_000;
+/// Pages of one log that are read, at most: ten million entries, of which custodians keep half a million.
+const PAGES_MAX: u32 = 40_000;
 
 /// Runs `audit`.
 ///
@@ -97,13 +97,9 @@ async fn log(
                 Err(error) => break Err(explain(error)),
             };
             if query.before.is_none() {
-                end = end.min(page.head.sequence);
+                end = end.min(page.page.head.sequence);
             }
-            for record in page
-                .entries
-                .iter()
-                .filter_map(|(_, record)| record.as_ref())
-            {
+            for record in page.records.iter().flatten() {
                 if record.key == Some(id) {
                     entry(context, slot.index, record, &mut rows);
                 }
@@ -186,30 +182,29 @@ async fn verify(context: &Context, keys: &Keys, key: &KeyAddress) -> Outcome {
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(_) => None,
         };
-        match check(keys, id, slot, custodian, seen.as_ref()).await {
-            Ok((head, entries)) => {
+        let known = seen.as_ref().map(|seen| AuditHead {
+            sequence: seen.sequence,
+            hash: seen.hash,
+        });
+        match check(keys, id, slot, custodian, known).await {
+            Ok((whole, anchored)) => {
                 let now = Seen {
-                    sequence: head.sequence,
-                    hash: head.hash,
+                    sequence: whole.last.sequence,
+                    hash: whole.last.hash,
                 };
                 let bytes = serde_json::to_vec(&now).unwrap_or_default();
                 crate::platform::files::replace(&path, &bytes, 0o600)?;
-                tally.success(entries);
-                let since = seen.map(|seen| seen.sequence);
+                tally.success(whole.entries);
+                let since = (whole.entries > 0).then_some(whole.start.time.0);
                 let report = json!({
                     "custodian": slot.index, "standby": slot.standby, "principal": custodian,
-                    "entries": entries, "head": head.sequence, "head_hash": head.hash, "seen_before": since,
+                    "entries": whole.entries, "first": whole.start.before.sequence + 1, "since_ms": since,
+                    "head": whole.last.sequence, "head_hash": whole.last.hash,
+                    "seen_before": whole.seen, "anchored": whole.anchored, "anchored_ms": anchored.map(|at| at.0),
                 });
-                context.output.result(&report, || {
-                    let before = since.map_or(String::new(), |since| {
-                        format!(", continues what was seen at {since}")
-                    });
-                    format!(
-                        "custodian {}  {} entries, one chain, signed at its end{before}",
-                        slot.index,
-                        units::grouped(entries)
-                    )
-                });
+                context
+                    .output
+                    .result(&report, || verified(slot, &whole, anchored));
             }
             Err(failure) => {
                 tally.failure(
@@ -223,72 +218,68 @@ async fn verify(context: &Context, keys: &Keys, key: &KeyAddress) -> Outcome {
     tally.finish("custodians")
 }
 
-/// Reads a whole log; its chain, its signed end, and that what was seen before is still in it.
+fn verified(slot: Slot, whole: &Whole, anchored: Option<TimestampMs>) -> String {
+    let mut text = format!(
+        "custodian {}  {} entries, one chain, signed",
+        slot.index,
+        units::grouped(whole.entries)
+    );
+    if whole.start.before.sequence > 0 {
+        text.push_str(&format!(
+            "; from entry {} of {} on, what was before is no longer kept",
+            whole.start.before.sequence + 1,
+            units::time_ms(whole.start.time.0)
+        ));
+    }
+    if let Some(seen) = whole.seen {
+        text.push_str(&format!(", continues what was seen at {seen}"));
+    }
+    match (whole.anchored, anchored) {
+        (Some(entry), Some(time)) => text.push_str(&format!(
+            ", contains entry {entry} that the ledger has held since {}",
+            units::time_ms(time.0)
+        )),
+        (None, Some(_)) => text.push_str("; what the ledger holds of it is no longer kept"),
+        _ => text.push_str("; the ledger holds nothing of it yet"),
+    }
+    text
+}
+
+/// Reads a whole log; its chain, its signed ends, and that what was seen before and what the ledger holds are still in it. Also when it was
+/// put on the ledger last.
 async fn check(
     keys: &Keys,
     key: KeyId,
     slot: Slot,
     custodian: Principal,
-    seen: Option<&Seen>,
-) -> Outcome<(AuditHead, u64)> {
+    seen: Option<AuditHead>,
+) -> Outcome<(Whole, Option<TimestampMs>)> {
     let name = format!("the log of custodian {}", slot.index);
-    let mut query = AuditQuery {
+    // Before the log, so that it must contain it.
+    let anchored = keys.anchored(&custodian).await.map_err(explain)?;
+    let mut checking = LogCheck::new(seen, anchored.map(|(head, _)| head));
+    let first = AuditQuery {
         slot,
         custodian,
         key: Some(key),
         after: 0,
-        before: Some(AuditHead::EMPTY),
+        before: None,
         limit: PAGE,
     };
-    let (mut entries, mut found) = (0_u64, seen.is_none_or(|seen| seen.sequence == 0));
-    // Asking is written down too: the log is checked to where it ended when the first page came.
-    let mut end = None;
-    loop {
+    let mut query = first;
+    for _ in 0..PAGES_MAX {
         let page = keys.audit(&query).await.map_err(explain)?;
-        let end = *end.get_or_insert(page.head);
-        for (entry, _) in &page.entries {
-            entries += 1;
-            if entry.sequence == end.sequence && entry.hash != end.hash {
-                let reason = format!(
-                    "entry {} is not the one that it was signed with",
-                    end.sequence
-                );
-                return Err(altered(&name, &reason));
-            }
-            if let Some(seen) = seen
-                && seen.sequence == entry.sequence
-            {
-                if seen.hash != entry.hash {
-                    return Err(altered(
-                        &name,
-                        &format!(
-                            "entry {} is not the one that was seen before",
-                            entry.sequence
-                        ),
-                    ));
-                }
-                found = true;
-            }
-        }
-        match page.last() {
-            Some(last) if last.sequence > query.after && last.sequence < end.sequence => {
+        let next = checking.page(&page.page);
+        match next.map_err(|error| altered(&name, &error.to_string()))? {
+            Next::Done(whole) => return Ok((whole, anchored.map(|(_, time)| time))),
+            Next::Restart => query = first,
+            Next::Page(last) => {
                 query.after = last.sequence;
                 query.before = Some(last);
             }
-            _ if !found => {
-                return Err(altered(&name, "it ends before what was seen of it before"));
-            }
-            Some(last) => return Ok((last, entries)),
-            None if page.head.sequence > query.after => {
-                return Err(altered(&name, "nothing was shown although it goes on"));
-            }
-            None => return Ok((page.head, entries)),
-        }
-        if entries >= CHECKED_MAX {
-            return Err(Failure::usage(format!(
-                "the log has more than {} entries",
-                units::grouped(CHECKED_MAX)
-            )));
         }
     }
+    Err(Failure::usage(format!(
+        "{name} has more than {PAGES_MAX} pages"
+    )))
 }
