@@ -33,6 +33,17 @@ impl Refusal {
     }
 }
 
+/// A decision as it is sent. Nothing in it is secret.
+impl From<custody::Denial> for Refusal {
+    fn from(denial: custody::Denial) -> Self {
+        Self::new(
+            denial.reason.code(),
+            denial.to_string(),
+            denial.reason.retry(),
+        )
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.detail, self.code)

@@ -38,6 +38,8 @@ pub use open::{Opening, Released, Wrapped};
 pub const PUBLIC_KEY_TTL: Duration = Duration::from_secs(300);
 /// Keys in memory.
 const CACHED_MAX: u64 = 10_000;
+/// Workers in memory.
+const WORKERS_CACHED_MAX: u64 = 256;
 /// Versions of one key that are shown, at most: the newest ones.
 const SHOWN_VERSIONS_MAX: usize = 256;
 
@@ -104,6 +106,8 @@ pub(crate) struct KeyCache {
     /// What is fixed of a version.
     versions: Cache<(KeyId, KeyVersion), Arc<open::Checked>>,
     names: Cache<(Principal, KeyName), KeyId>,
+    /// Workers that the ledger enrols.
+    workers: Cache<Principal, ()>,
 }
 
 impl Default for KeyCache {
@@ -119,6 +123,10 @@ impl Default for KeyCache {
                 .build(),
             names: Cache::builder()
                 .max_capacity(CACHED_MAX)
+                .time_to_live(PUBLIC_KEY_TTL)
+                .build(),
+            workers: Cache::builder()
+                .max_capacity(WORKERS_CACHED_MAX)
                 .time_to_live(PUBLIC_KEY_TTL)
                 .build(),
         }

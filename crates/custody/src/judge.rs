@@ -631,7 +631,7 @@ pub fn expect_worker(peer: Role) -> Result<(), Denial> {
 }
 
 /// Whether a request may be answered at `now`.
-fn check_window(
+pub(crate) fn check_window(
     issued: TimestampMs,
     expires: TimestampMs,
     now: TimestampMs,

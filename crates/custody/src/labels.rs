@@ -6,6 +6,8 @@ use crypto::Label;
 pub(crate) const DECRYPT_REQUEST: Label = Label::new("decrypt-request");
 /// Hashes the body of a request: what answers and proofs are bound to.
 pub(crate) const REQUEST_HASH: Label = Label::new("request-hash");
+/// Signs a request to make a pending version of a key.
+pub(crate) const DEAL_REQUEST: Label = Label::new("deal-request");
 /// Signs a request for a page of an audit log.
 pub(crate) const AUDIT_REQUEST: Label = Label::new("audit-request");
 /// Hashes an audit record, and so chains them.

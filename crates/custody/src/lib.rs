@@ -40,5 +40,5 @@ pub use proof::{LedgerName, LedgerProof, ProvedValue, Shown, VerifiedCreation, V
 pub use ration::Rations;
 pub use reason::{Denial, Reason};
 pub use replay::ReplayWindow;
-pub use request::{AuditRequest, DecryptRequest, KemHashes, Operation, RequestHash};
+pub use request::{AuditRequest, DealRequest, DecryptRequest, KemHashes, Operation, RequestHash};
 pub use view::LedgerView;

@@ -77,6 +77,30 @@ record! {
 signed_by!(DecryptRequest, principal, labels::DECRYPT_REQUEST);
 
 record! {
+    /// Whoever may rotate a key asks a worker and the custodians to make its pending version.
+    DealRequest = "deal-request", 512;
+    /// The ledger.
+    chain: GenesisHash,
+    /// Who asks, and signs.
+    principal: Principal,
+    /// The key.
+    key: KeyId,
+    /// Its pending version.
+    version: KeyVersion,
+    /// Which attempt at it.
+    fencing: u64,
+    /// When it was signed, by the ledger's time.
+    issued: TimestampMs,
+    /// Until when it may be begun with, exclusive; at most a minute later.
+    expires: TimestampMs,
+    /// Random.
+    #[serde(with = "serde_bytes")]
+    nonce: [u8; 16],
+}
+
+signed_by!(DealRequest, principal, labels::DEAL_REQUEST);
+
+record! {
     /// A client asks a custodian for a page of its audit log.
     AuditRequest = "audit-request", 512;
     /// The ledger.

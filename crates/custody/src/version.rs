@@ -1,14 +1,16 @@
 //! Versions that are being made: who takes part in making a key, which shares are kept, and when one is shown for the check
 //! before a version becomes active.
 
-use domain::{DeploymentId, Epoch, PlatformType, Principal, ShareIndex};
+use domain::{DeploymentId, Epoch, PlatformType, Principal, ShareIndex, TimestampMs};
 use ledger::Record as _;
-use ledger::records::{Committee, KeyStatus, Pending, VersionEntry, VersionStatement};
+use ledger::records::{Committee, KeyStatus, Operations, Pending, VersionEntry, VersionStatement};
+use sealed::signed::Signed;
 use threshold::{CustodianRecord, DhPublic, DhShare, PqShare, Sharing};
 
-use crate::judge::ShareName;
-use crate::proof::{Shown, VerifiedCreation};
+use crate::judge::{ShareName, check_window};
+use crate::proof::{LedgerName, Shown, VerifiedCreation};
 use crate::reason::{Denial, Reason};
+use crate::request::DealRequest;
 
 /// A custodian's part in making a key version, as the ledger shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,39 @@ impl Part {
             pending,
         })
     }
+}
+
+/// Checks that somebody who may rotate the key has asked for this very attempt: its owner, or the holder of a chain of grants that allows it.
+/// Asking twice makes no other key, so requests are not remembered.
+///
+/// # Errors
+/// [`Reason::Malformed`], [`Reason::Signature`], [`Reason::OtherLedger`], [`Reason::Expired`], [`Reason::TooEarly`],
+/// [`Reason::NotGranted`], [`Reason::Proof`].
+pub fn check_deal(
+    ledger: &LedgerName,
+    shown: &Shown<'_>,
+    creation: &VerifiedCreation,
+    name: &ShareName,
+    request: &[u8],
+    now: TimestampMs,
+) -> Result<(), Denial> {
+    let request = Signed::<DealRequest>::decode(request)
+        .map_err(|error| Denial::new(Reason::Malformed, error))?;
+    request
+        .verify_signature(&ledger.deployment)
+        .map_err(|_| Reason::Signature)?;
+    if request.chain != ledger.genesis {
+        return Err(Reason::OtherLedger.into());
+    }
+    if (request.key, request.version, request.fencing) != (name.key, name.version, name.fencing) {
+        return Err(Denial::new(
+            Reason::Malformed,
+            "the request is for another attempt",
+        ));
+    }
+    check_window(request.issued, request.expires, now, Some(TimestampMs(0)))?;
+    shown.check_chain(creation, &request.principal, Operations::ROTATE, now)?;
+    Ok(())
 }
 
 /// The index that `me` serves.

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use crypto::identity::Signature;
 use custody::{
-    CiphertextBytes, ConfirmQuestion, Confirmation, Denial, LedgerProof, Page, ProvedValue, Reason,
-    Release, ShareName,
+    CiphertextBytes, ConfirmQuestion, Confirmation, Denial, Page, Reason, Release, ShareName,
 };
 use domain::{GenesisHash, KeyId, KeyVersion, Principal};
 use enclave_client::Refusal;
@@ -12,31 +11,6 @@ use enclave_wire::{secrets, v1};
 use ledger::records::Acknowledgement;
 
 use crate::ceremonies::Step;
-
-pub(crate) fn refusal(denial: &Denial) -> Refusal {
-    Refusal::new(
-        denial.reason.code(),
-        denial.to_string(),
-        denial.reason.retry(),
-    )
-}
-
-pub(crate) fn proof(proof: Option<&v1::LedgerProof>) -> Result<LedgerProof<'_>, Denial> {
-    let proof = proof.ok_or_else(|| Denial::new(Reason::Proof, "none is shown"))?;
-    // More than that is refused where it is opened; not even looked at here.
-    let values = proof.values.iter().take(custody::proof::VALUES_MAX + 1);
-    Ok(LedgerProof {
-        header: &proof.header,
-        certificate: &proof.certificate,
-        values: values
-            .map(|one| ProvedValue {
-                key: &one.key,
-                value: one.value.as_deref(),
-                proof: &one.proof,
-            })
-            .collect(),
-    })
-}
 
 pub(crate) fn ciphertexts(ciphertexts: &[v1::Ciphertext]) -> Vec<CiphertextBytes<'_>> {
     ciphertexts
@@ -128,7 +102,7 @@ pub(crate) fn step(step: Step) -> v1::CeremonyStep {
                 .map(|share| Bytes::copy_from_slice(share.as_bytes()))
                 .collect(),
         }),
-        failed: step.failed.map(|denial| refusal(&denial).into()),
+        failed: step.failed.map(|denial| Refusal::from(denial).into()),
     }
 }
 

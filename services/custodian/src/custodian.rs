@@ -9,13 +9,14 @@ use crypto::{Identity, Secret};
 use custody::judge::expect_worker;
 use custody::proof::{read_header, refused_header};
 use custody::request::{AHEAD_MS_MAX, LIFETIME_MS_MAX};
-use custody::version::{Fate, Part, check_show, fate};
+use custody::version::{Fate, Part, check_deal, check_show, fate};
 use custody::{
     Ask, AuditedOperation, Decision, Denial, Facts, Judge, LedgerName, Rations, Reason,
     RequestHash, ShareName,
 };
 use domain::{DeploymentId, Height, PlatformType, Principal};
 use enclave_client::{Answering, Asker, Refusal};
+use enclave_wire::proof::borrow;
 use enclave_wire::v1::{self, answer::Outcome, question};
 use enclave_wire::{CEREMONY_BYTES_MAX, CEREMONY_MESSAGES_MAX, secrets};
 use ledger::records::{KeyStatus, VersionEntry, VersionStatement};
@@ -323,7 +324,7 @@ impl Inner {
         let inner = self.clone();
         let verdict = self
             .compute(move || {
-                let proof = convert::proof(decrypt.proof.as_ref()).unwrap_or_default();
+                let proof = borrow(decrypt.proof.as_ref());
                 let ciphertexts = convert::ciphertexts(&decrypt.ciphertexts);
                 let ask = Ask {
                     peer: role,
@@ -379,7 +380,7 @@ impl Inner {
             .compute(move || {
                 let inner = inner.as_ref();
                 if !inner.ceremonies.has(&name) {
-                    let proof = convert::proof(ceremony.proof.as_ref())?;
+                    let proof = borrow(ceremony.proof.as_ref());
                     let shown = inner.judge.open(&inner.view, &proof)?;
                     let creation = inner.judge.creation(&shown, &name.key)?;
                     let part = Part::find(
@@ -388,6 +389,15 @@ impl Inner {
                         &shown,
                         &creation,
                         &name,
+                    )?;
+                    let now = inner.view.time();
+                    check_deal(
+                        &inner.name,
+                        &shown,
+                        &creation,
+                        &name,
+                        &ceremony.request,
+                        now,
                     )?;
                     inner.versions.may_begin(&name)?;
                     inner
@@ -463,7 +473,7 @@ impl Inner {
                 let inner = self.clone();
                 self.compute(move || {
                     let name = ShareName::from(&statement);
-                    let proof = convert::proof(show.proof.as_ref())?;
+                    let proof = borrow(show.proof.as_ref());
                     let shown = inner.judge.open(&inner.view, &proof)?;
                     check_show(&shown, &name)?;
                     let record = inner.versions.pending_share(&name, &show.statement)?;
@@ -530,7 +540,7 @@ impl Inner {
         let inner = self.clone();
         let (facts, page) = self
             .compute(move || {
-                let proof = convert::proof(audit.proof.as_ref()).unwrap_or_default();
+                let proof = borrow(audit.proof.as_ref());
                 let verdict = inner.judge.audit(&inner.view, &audit.request, &proof);
                 let page = verdict.outcome.and_then(|permit| {
                     let (asker, entitled) = (permit.request.principal, permit.is_entitled());
@@ -604,7 +614,7 @@ impl Answering for Custodian {
             // Nothing goes into the log either: a store that was put back would continue it as another one.
             inner.counters.add("denied", 1);
             inner.counters.add(denial.reason.code(), 1);
-            return Err(convert::refusal(&denial));
+            return Err(denial.into());
         }
         let answer = match ask {
             Ask::Describe(v1::Describe {}) => Ok(Outcome::Description(inner.describe())),
@@ -619,7 +629,7 @@ impl Answering for Custodian {
                 "a custodian is asked what a worker does",
             )),
         };
-        answer.map_err(|denial| convert::refusal(&denial))
+        answer.map_err(Refusal::from)
     }
 }
 

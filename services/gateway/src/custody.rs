@@ -232,14 +232,25 @@ impl Custody {
         principal: Principal,
         min_height: Height,
     ) -> Answer<v1::LedgerProof> {
-        let mut keys = vec![
+        let keys = vec![
             StateKey::KeyCreation(key),
             StateKey::KeyStatus(key),
             StateKey::KeyVersion(key, version),
             StateKey::Committee(self.committee_of(key, version).await?),
-            StateKey::KeyGrant(key, principal),
         ];
-        let fixed = keys.len() - 1;
+        self.with_chain(keys, key, principal, min_height).await
+    }
+
+    /// Proves `keys`, of which the first is the key's creation, and the grants from `principal` up to the owner.
+    async fn with_chain(
+        &self,
+        mut keys: Vec<StateKey>,
+        key: KeyId,
+        principal: Principal,
+        min_height: Height,
+    ) -> Answer<v1::LedgerProof> {
+        let fixed = keys.len();
+        keys.push(StateKey::KeyGrant(key, principal));
         loop {
             let answer = self.read(&keys, min_height).await?;
             let owner = owner_of(&answer)?;
@@ -280,12 +291,16 @@ impl Custody {
         Ok(entry.committee)
     }
 
-    /// What custodians and workers ask to see before a version is made: creation, status, that there is no such version yet, and
-    /// the committee.
+    /// What custodians and workers ask to see before a version is made: creation, status, that there is no such version yet, the
+    /// committee, and the asker's grants.
     ///
     /// # Errors
     /// That there is no such key or nothing pending, or the ledger does not answer.
-    pub async fn proof_for_deal(&self, key: KeyId) -> Answer<v1::LedgerProof> {
+    pub async fn proof_for_deal(
+        &self,
+        key: KeyId,
+        principal: Principal,
+    ) -> Answer<v1::LedgerProof> {
         let mut keys = vec![StateKey::KeyCreation(key), StateKey::KeyStatus(key)];
         let answer = self.read(&keys, Height(0)).await?;
         owner_of(&answer)?;
@@ -301,8 +316,7 @@ impl Custody {
         })?;
         keys.push(StateKey::KeyVersion(key, pending.version));
         keys.push(StateKey::Committee(pending.committee));
-        let answer = self.read(&keys, Height(0)).await?;
-        Ok(proof_of(&keys, answer))
+        self.with_chain(keys, key, principal, Height(0)).await
     }
 
     /// What a custodian asks to see before it shows its log: who governs, and the creations of the keys in question.

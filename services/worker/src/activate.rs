@@ -29,7 +29,7 @@ impl Worker {
         let _under_way = self.begin((statement.key, statement.version, statement.fencing))?;
         self.expect_fresh()?;
         let (key, version, fencing) = (statement.key, statement.version, statement.fencing);
-        let wanted = self.wanted(key, version, fencing, ask.proof.as_ref())?;
+        let wanted = self.wanted(key, version, fencing, ask.proof.as_ref(), None)?;
         if (statement.epoch, statement.committee)
             != (wanted.sharing.epoch, wanted.sharing.committee)
         {

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use attestation::Role;
-use custody::Reason;
+use custody::{Denial, Reason};
 use enclave_client::{Answering, Asker, Refusal};
 use enclave_wire::v1::{answer::Outcome, question::Ask};
 
-use crate::refusal::{denied, deny};
+use crate::refusal::deny;
 use crate::state::Worker;
 
 impl Answering for Worker {
@@ -20,7 +20,7 @@ impl Answering for Worker {
             Ask::Activate(ask) if asker.role == Role::Worker => {
                 self.activate(ask).await.map(Outcome::Activated)
             }
-            Ask::Activate(_) => Err(denied(Reason::PeerRole.into())),
+            Ask::Activate(_) => Err(Denial::from(Reason::PeerRole).into()),
             Ask::Ceremony(_)
             | Ask::HoldShare(_)
             | Ask::ShowShare(_)

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crypto::identity::Signature;
 use crypto::kem::PqSeed;
-use custody::Reason;
+use custody::version::check_deal;
+use custody::{Reason, ShareName};
 use domain::{Epoch, KeyId, KeyVersion, MerkleRoot, Principal, ShareIndex, Slot};
 use enclave_client::{CallError, Peer, Refusal};
+use enclave_wire::proof::borrow;
 use enclave_wire::{secrets, v1};
 use futures_util::future::{join_all, try_join_all};
 use ledger::Record as _;
@@ -16,8 +18,7 @@ use ledger::records::{Acknowledgement, Activation, Committee, Member, VersionSta
 use threshold::pq::deal;
 use threshold::{CommitmentList, Sharing};
 
-use crate::proof::borrow;
-use crate::refusal::{CHEATED, CUSTODIANS, denied, deny};
+use crate::refusal::{CHEATED, CUSTODIANS, deny};
 use crate::state::{Worker, rng};
 
 mod ceremony;
@@ -53,7 +54,13 @@ impl Worker {
         let version = KeyVersion::new(ask.version).map_err(|e| deny(Reason::Malformed, e))?;
         let _under_way = self.begin((key, version, ask.fencing))?;
         self.expect_fresh()?;
-        let wanted = self.wanted(key, version, ask.fencing, ask.proof.as_ref())?;
+        let wanted = self.wanted(
+            key,
+            version,
+            ask.fencing,
+            ask.proof.as_ref(),
+            Some(&ask.request),
+        )?;
         let attempt = (key, version, ask.fencing);
         if let Some(answer) = self.dealt_before(&attempt) {
             return Ok(answer);
@@ -66,18 +73,19 @@ impl Worker {
         Ok(answer)
     }
 
-    /// What the ledger says of a version that is to be made.
+    /// What the ledger says of a version that is to be made; `request` has asked for it, if it was not another worker.
     pub(crate) fn wanted(
         &self,
         key: KeyId,
         version: KeyVersion,
         fencing: u64,
         proof: Option<&v1::LedgerProof>,
+        request: Option<&Bytes>,
     ) -> Result<Wanted, Refusal> {
         let proof = borrow(proof);
         let shown = self.shown(&proof)?;
-        let creation = shown.creation(&key).map_err(denied)?;
-        let status = shown.status(&key).map_err(denied)?;
+        let creation = shown.creation(&key).map_err(Refusal::from)?;
+        let status = shown.status(&key).map_err(Refusal::from)?;
         let pending = status
             .pending
             .filter(|pending| pending.version == version && pending.fencing == fencing)
@@ -85,7 +93,17 @@ impl Worker {
         if pending.deadline <= self.view.time() {
             return Err(deny(Reason::KeyState, "the time for this attempt is over"));
         }
-        let committee = shown.committee(&pending.committee).map_err(denied)?;
+        if let Some(request) = request {
+            let name = ShareName {
+                key,
+                version,
+                fencing,
+            };
+            let now = self.view.time();
+            check_deal(&self.ledger, &shown, &creation, &name, request, now)
+                .map_err(Refusal::from)?;
+        }
+        let committee = shown.committee(&pending.committee).map_err(Refusal::from)?;
         let threshold = creation.creation.threshold;
         if committee.threshold != threshold {
             return Err(deny(
@@ -117,7 +135,7 @@ impl Worker {
     ) -> Result<v1::DealtVersion, Refusal> {
         let places = self.places(&wanted.committee)?;
         self.gather(&places).await;
-        let generated = self.generate(wanted, &places, ask.proof.as_ref()).await?;
+        let generated = self.generate(wanted, &places, ask).await?;
         let (statement, commitments, holds) = self.deal_pq(wanted, &generated, &places)?;
         let acknowledgements = self.have_held(&statement, &places, holds).await?;
         let activation = self

@@ -7,8 +7,9 @@ use crypto::Secret;
 use crypto::hybrid::HybridPublic;
 use crypto::kem::{PqCiphertext, PqCiphertextHash, PqSecret, PqSeed};
 use custody::proof::VerifiedVersion;
-use custody::{DecryptRequest, Reason, RequestHash, SealedSecrets};
+use custody::{DecryptRequest, Denial, Reason, RequestHash, SealedSecrets};
 use enclave_client::Refusal;
+use enclave_wire::proof::borrow;
 use enclave_wire::v1;
 use ledger::records::Committee;
 use sealed::signed::Signed;
@@ -16,8 +17,7 @@ use threshold::PqShare;
 use threshold::pq::{RebuildError, rebuild};
 
 use crate::counters::Counters;
-use crate::proof::borrow;
-use crate::refusal::{CHEATED, denied, deny};
+use crate::refusal::{CHEATED, deny};
 use crate::state::{Worker, rng};
 
 mod fan_out;
@@ -80,10 +80,10 @@ impl Worker {
         let hash = custody::request::request_hash(deployment, &signed);
         let request: DecryptRequest = (*signed).clone();
         if request.chain != self.ledger.genesis {
-            return Err(denied(Reason::OtherLedger.into()));
+            return Err(Refusal::from(Denial::from(Reason::OtherLedger)));
         }
         if request.expires <= self.view.time() {
-            return Err(denied(Reason::Expired.into()));
+            return Err(Refusal::from(Denial::from(Reason::Expired)));
         }
         let ciphertexts = self.read_ciphertexts(ask, &request)?;
         HybridPublic::from_bytes(&request.recipient_pq)
@@ -91,18 +91,20 @@ impl Worker {
         let proof = borrow(ask.proof.as_ref());
         let shown = self.shown(&proof)?;
         if shown.header().height < request.min_height {
-            return Err(denied(Reason::ProofStale.into()));
+            return Err(Refusal::from(Denial::from(Reason::ProofStale)));
         }
         signed
             .verify_signature(deployment)
-            .map_err(|_| denied(Reason::Signature.into()))?;
-        let creation = shown.creation_bytes(&request.key).map_err(denied)?;
+            .map_err(|_| Refusal::from(Denial::from(Reason::Signature)))?;
+        let creation = shown.creation_bytes(&request.key).map_err(Refusal::from)?;
         let entry = shown
             .version_bytes(&request.key, request.version)
-            .map_err(denied)?
+            .map_err(Refusal::from)?
             .ok_or_else(|| deny(Reason::KeyState, "this version was never active"))?;
         let version = self.version(&request, creation, entry)?;
-        let committee = shown.committee(&version.entry.committee).map_err(denied)?;
+        let committee = shown
+            .committee(&version.entry.committee)
+            .map_err(Refusal::from)?;
         let sharing = version.commitments.sharing();
         let now = (
             version.entry.epoch,
@@ -110,7 +112,7 @@ impl Worker {
             committee.threshold,
         );
         if now != (sharing.epoch, sharing.committee, sharing.threshold) {
-            return Err(denied(Reason::Epoch.into()));
+            return Err(Refusal::from(Denial::from(Reason::Epoch)));
         }
         Ok(Job {
             request,
@@ -143,7 +145,7 @@ impl Worker {
                 let creation = custody::proof::VerifiedCreation::read(deployment, key, creation)?;
                 VerifiedVersion::read(deployment, &creation, number, entry)
             })
-            .map_err(denied)
+            .map_err(Refusal::from)
     }
 
     fn read_ciphertexts(
@@ -162,7 +164,7 @@ impl Worker {
             let pq = PqCiphertext::from_bytes(&ciphertext.pq)
                 .ok_or_else(|| malformed("an ML-KEM ciphertext has 1,088 bytes"))?;
             if PqCiphertextHash::of(&self.ledger.deployment, &pq).0[..] != ciphertext.pq_hash[..] {
-                return Err(denied(Reason::KemHash.into()));
+                return Err(Refusal::from(Denial::from(Reason::KemHash)));
             }
             Ok(pq)
         };

@@ -3,15 +3,9 @@
 use custody::{Denial, Reason};
 use enclave_client::Refusal;
 
-/// A denial as it is sent.
-pub(crate) fn denied(denial: Denial) -> Refusal {
-    let text = denial.to_string();
-    Refusal::new(denial.reason.code(), text, denial.reason.retry())
-}
-
 /// A denial with what exactly.
 pub(crate) fn deny(reason: Reason, detail: impl std::fmt::Display) -> Refusal {
-    denied(Denial::new(reason, detail))
+    Denial::new(reason, detail).into()
 }
 
 /// Too few custodians took part.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use attestation::{Measurement, Role};
 use crypto::Identity;
 use custody::proof::{LedgerName, VerifiedVersion};
-use custody::{Cache, LedgerView, Reason};
+use custody::{Cache, Denial, LedgerView, Reason};
 use domain::{KeyId, KeyVersion, PlatformType, Principal};
 use enclave::{LockError, LockedPool};
 use enclave_client::{Pool, Refusal};
@@ -143,7 +143,7 @@ impl Worker {
         if self.view.is_fresh() {
             Ok(())
         } else {
-            Err(crate::refusal::denied(Reason::LedgerStale.into()))
+            Err(Denial::from(Reason::LedgerStale).into())
         }
     }
 

@@ -18,6 +18,7 @@ use crypto::identity::Signature;
 use crypto::{Identity, Secret};
 use custodian::Running;
 use custodian::config::{Bounds, Config, Platform};
+use custody::DealRequest;
 use domain::{
     CommitteeId, DeploymentId, KeyId, KeyVersion, PlatformType, Principal, ShareIndex, Slot,
     Threshold, TimestampMs,
@@ -393,11 +394,25 @@ impl Deployment {
             StateKey::KeyVersion(key, KeyVersion::FIRST),
             StateKey::Committee(self.committee_id()),
         ];
+        let (proof, header) = self.proof(&keys).await;
+        let request = DealRequest {
+            chain: self.genesis.hash(),
+            principal: person(OWNER).principal(),
+            key,
+            version: KeyVersion::FIRST,
+            fencing,
+            issued: header.time,
+            expires: TimestampMs(header.time.0 + 60_000),
+            nonce: [1; 16],
+        };
         v1::DealVersion {
             key: key.0.to_vec().into(),
             version: 1,
             fencing,
-            proof: Some(self.proof(&keys).await.0),
+            proof: Some(proof),
+            request: Signed::sign(&person(OWNER), &DEPLOYMENT, request)
+                .encode()
+                .into(),
         }
     }
 

@@ -13,8 +13,8 @@ pub const DECRYPT_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DealBody {
-    /// The pending attempt's number, as the ledger gave it out.
-    pub fencing: u64,
+    /// A signed deal-request record.
+    pub request: Base64Url,
 }
 
 /// What an activate-version transaction needs.

@@ -11,9 +11,11 @@ use ::ledger::transaction::{AbandonVersion, ActivateVersion, BeginVersion, Creat
 use ::ledger::{Action, Record as _, StateKey, StatePrefix};
 use crypto::identity::Signature;
 use crypto::kem::{PublicKeys, SCHEME};
-use domain::{CommitteeId, KeyId, KeyName, KeyVersion, ShareIndex, Slot, Threshold};
+use custody::DealRequest;
+use domain::{CommitteeId, KeyId, KeyName, KeyVersion, ShareIndex, Slot, Threshold, TimestampMs};
 use http::Method;
 use sealed::signed::Signed;
+use wire::rest::Base64Url;
 use wire::rest::custody::{DealAnswer, DealBody};
 
 use super::{KeyInfo, Keys};
@@ -25,6 +27,8 @@ use crate::transport::now;
 
 /// How long the making of one version may take.
 const DEAL_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a request to begin is good for, by the ledger's time.
+const LIFETIME_MS: u64 = 45_000;
 /// Committees that are looked at when none was named, newest first.
 const COMMITTEES_MAX: usize = 64;
 
@@ -168,8 +172,23 @@ impl Keys {
     async fn make(&self, info: &KeyInfo, pending: &Pending) -> Result<()> {
         let what = "making a version of a key";
         let target = format!("/v1/keys/{}/versions/{}/deal", info.id, pending.version);
-        let body = DealBody {
+        let issued = self.ledger.time().await?;
+        let mut nonce = [0; 16];
+        random::fill(&mut nonce)?;
+        let request = DealRequest {
+            chain: self.ledger.chain(),
+            principal: self.client().principal(),
+            key: info.id,
+            version: pending.version,
             fencing: pending.fencing,
+            issued,
+            expires: TimestampMs(issued.0.saturating_add(LIFETIME_MS)),
+            nonce,
+        };
+        let identity = &self.client().inner.config.identity;
+        let request = Signed::sign(identity, self.deployment(), request);
+        let body = DealBody {
+            request: Base64Url(request.encode()),
         };
         let inner = &self.client().inner;
         let mut call = inner.control(what, Method::POST, target, json_body(&body)?);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::ledger::VerifiedVersion;
+use ::ledger::records::{EnrolmentEntry, Role};
+use ::ledger::{StateKey, VerifiedVersion};
 use crypto::identity::Signature;
 use crypto::kem::{KemCiphertext, SharedSecrets};
 use crypto::ristretto::Element;
@@ -12,7 +13,7 @@ use crypto::wrap::{ReleasedKey, WrapContext};
 use crypto::{EncryptionContext, NamedKeyWrap, Secret};
 use custody::request::{CIPHERTEXTS_MAX, KemHashes};
 use custody::{DecryptRequest, Operation, Recipient, RequestHash, SealedPartials, SealedSecrets};
-use domain::{KeyId, KeyVersion, ShareIndex, Slot, TimestampMs};
+use domain::{KeyId, KeyVersion, Principal, ShareIndex, Slot, TimestampMs};
 use http::Method;
 use sealed::signed::Signed;
 use threshold::partial::{
@@ -268,8 +269,28 @@ impl Keys {
         call.retry_for = Duration::ZERO;
         let (_, bytes) = inner.call(&call).await?;
         let answer: DecryptAnswer = json(what, &bytes)?;
+        self.expect_worker(&answer.worker).await?;
         let (checked, items) = (Arc::clone(checked), Arc::clone(items));
         blocking(move || checked.combine(&recipient, &hash, &items, &answer)).await
+    }
+
+    /// That the ledger enrols this worker; from memory for five minutes.
+    async fn expect_worker(&self, worker: &Principal) -> Result<()> {
+        let workers = &self.cache().workers;
+        if workers.get(worker).is_some() {
+            return Ok(());
+        }
+        let key = StateKey::Enrolment(Role::Worker, *worker);
+        let entry = self.ledger.record::<EnrolmentEntry>(&key).await?;
+        let now = self.ledger.time().await?;
+        if !is_enrolled(entry.as_ref(), worker, now) {
+            return Err(Error::integrity(
+                "the answer of a worker",
+                format!("the ledger does not enrol {worker} as one"),
+            ));
+        }
+        workers.insert(*worker, ());
+        Ok(())
     }
 
     async fn request(
@@ -436,6 +457,14 @@ impl Checked {
             .map_err(|error| finding(error.to_string()))?;
         Ok((index, partials))
     }
+}
+
+/// Whether an entry of the ledger enrols that worker at `now`.
+fn is_enrolled(entry: Option<&EnrolmentEntry>, worker: &Principal, now: TimestampMs) -> bool {
+    entry.is_some_and(|entry| {
+        let enrolment = &entry.enrolment;
+        entry.is_active(now) && enrolment.role == Role::Worker && enrolment.key == *worker
+    })
 }
 
 /// A signature as it came; one of another length verifies nowhere.

@@ -507,6 +507,28 @@ async fn a_share_is_held_once_shown_while_pending_and_dropped_when_lost() {
     }
     let mut lines = three(&deployment).await;
     let key = deployment.create_key("payroll").await;
+    // Nobody but its owner has it made.
+    for (request, reason) in [
+        (bytes::Bytes::new(), Reason::Malformed),
+        (
+            deployment.deal_request(FRIEND, key, 1).await,
+            Reason::NotGranted,
+        ),
+        (
+            deployment.deal_request(OWNER, key, 2).await,
+            Reason::Malformed,
+        ),
+    ] {
+        let begin = Ask::Ceremony(v1::Ceremony {
+            key: bytes::Bytes::copy_from_slice(key.as_bytes()),
+            version: 1,
+            fencing: 1,
+            messages: Vec::new(),
+            proof: Some(deployment.pending_proof(key).await),
+            request,
+        });
+        assert_eq!(refused(ask(&mut lines[0], begin).await), reason.code());
+    }
     // Nothing was made yet.
     let (attempt, dh) = generate(&deployment, &mut lines, key, 1).await;
     let dealing = deal(&dh, attempt, 1);
@@ -549,6 +571,7 @@ async fn a_share_is_held_once_shown_while_pending_and_dropped_when_lost() {
         fencing: 1,
         messages: Vec::new(),
         proof: Some(deployment.pending_proof(key).await),
+        request: deployment.deal_request(OWNER, key, 1).await,
     });
     let refusal = ask(&mut lines[0], begin_again).await;
     assert_eq!(refused(refusal), Reason::KeyState.code());

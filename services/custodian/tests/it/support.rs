@@ -13,7 +13,7 @@ use crypto::kem::{Encapsulator, KeyRef, PqSeed, PublicKeys};
 use crypto::{Identity, Secret};
 use custodian::config::{Bounds, Config, Platform};
 use custodian::{Running, describe, start};
-use custody::{AuditRequest, DecryptRequest, KemHashes, Operation, Recipient};
+use custody::{AuditRequest, DealRequest, DecryptRequest, KemHashes, Operation, Recipient};
 use domain::{
     CommitteeId, DeploymentId, Epoch, Height, KeyId, KeyVersion, MerkleRoot, PlatformType,
     Principal, ShareIndex, Slot, Threshold, TimestampMs,
@@ -311,12 +311,30 @@ impl Deployment {
         key
     }
 
+    /// Asks in somebody's name for an attempt at the first version.
+    pub async fn deal_request(&self, who: u8, key: KeyId, fencing: u64) -> Bytes {
+        let (_, header) = self.proof(&[StateKey::KeyStatus(key)]).await;
+        let request = DealRequest {
+            chain: self.genesis.hash(),
+            principal: person(who).principal(),
+            key,
+            version: KeyVersion::FIRST,
+            fencing,
+            issued: header.time,
+            expires: TimestampMs(header.time.0 + 60_000),
+            nonce: [1; 16],
+        };
+        let signed = Signed::sign(&person(who), &DEPLOYMENT, request);
+        signed.encode().into()
+    }
+
     pub async fn pending_proof(&self, key: KeyId) -> v1::LedgerProof {
         let keys = [
             StateKey::KeyCreation(key),
             StateKey::KeyStatus(key),
             StateKey::KeyVersion(key, KeyVersion::FIRST),
             StateKey::Committee(self.committee_id()),
+            StateKey::KeyGrant(key, person(FRIEND).principal()),
         ];
         self.proof(&keys).await.0
     }
@@ -403,6 +421,7 @@ pub async fn generate(
                 fencing,
                 messages: std::mem::take(&mut waiting[at]),
                 proof: Some(deployment.pending_proof(key).await),
+                request: deployment.deal_request(OWNER, key, fencing).await,
             });
             let Outcome::Ceremony(step) = ask(&mut lines[at], step).await else {
                 panic!("no step")

@@ -35,7 +35,7 @@ impl KeyService for Keys {
         let key = key_id(&asked.key).map_err(refused)?;
         let version = keys::version(asked.version).map_err(refused)?;
         let body = DealBody {
-            fencing: asked.fencing,
+            request: asked.request.into(),
         };
         let dealt = keys::deal(&self.0, key, version, body)
             .await

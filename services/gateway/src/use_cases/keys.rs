@@ -2,7 +2,7 @@
 
 use crypto::kem::PqCiphertextHash;
 use crypto::kem::pq::PqCiphertext;
-use custody::{AuditRequest, DecryptRequest};
+use custody::{AuditRequest, DealRequest, DecryptRequest};
 use domain::{KeyId, KeyVersion, Principal, Slot};
 use enclave_client::Peer;
 use enclave_wire::v1;
@@ -47,15 +47,24 @@ pub async fn deal(
     app: &App,
     key: KeyId,
     version: KeyVersion,
-    DealBody { fencing }: DealBody,
+    DealBody { request }: DealBody,
 ) -> Answer<DealAnswer> {
     let custody = app.custody()?;
-    let proof = custody.proof_for_deal(key).await?;
+    let asked = Signed::<DealRequest>::decode(&request.0)
+        .map_err(|error| Failure::new(Code::MalformedRecord, format!("deal request: {error}")))?;
+    if (asked.key, asked.version) != (key, version) {
+        return Err(Failure::new(
+            Code::BadRequest,
+            "the signed request is for another key or version",
+        ));
+    }
+    let proof = custody.proof_for_deal(key, asked.principal).await?;
     let dealt = custody
         .deal(v1::DealVersion {
             key: key.as_bytes().to_vec().into(),
             version: version.get(),
-            fencing,
+            fencing: asked.fencing,
+            request: request.0.into(),
             proof: Some(proof),
         })
         .await?;

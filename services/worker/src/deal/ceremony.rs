@@ -42,7 +42,7 @@ impl Worker {
         &self,
         wanted: &Wanted,
         places: &[Place],
-        proof: Option<&v1::LedgerProof>,
+        ask: &v1::DealVersion,
     ) -> Result<Generated, Refusal> {
         let mut parties: Vec<Party<'_>> = places
             .iter()
@@ -56,7 +56,7 @@ impl Worker {
             .collect();
         for _ in 0..self.settings.rounds_max {
             let step = parties.iter_mut().enumerate().filter_map(|(at, party)| {
-                let question = party.question(wanted, proof)?;
+                let question = party.question(wanted, ask)?;
                 let (place, within) = (party.place, self.settings.step);
                 Some(async move { (at, place.peer.ceremony(question, within).await) })
             });
@@ -98,11 +98,7 @@ impl Worker {
 
 impl Party<'_> {
     /// What this custodian is to be asked now: it has not begun, has messages, or has to be asked whether it has got further.
-    fn question(
-        &mut self,
-        wanted: &Wanted,
-        proof: Option<&v1::LedgerProof>,
-    ) -> Option<v1::Ceremony> {
+    fn question(&mut self, wanted: &Wanted, ask: &v1::DealVersion) -> Option<v1::Ceremony> {
         if self.begun && self.inbox.is_empty() && self.finished.is_some() {
             return None;
         }
@@ -125,7 +121,12 @@ impl Party<'_> {
             version: wanted.version.get(),
             fencing: wanted.fencing,
             messages,
-            proof: if first { proof.cloned() } else { None },
+            proof: ask.proof.clone().filter(|_| first),
+            request: if first {
+                ask.request.clone()
+            } else {
+                Bytes::new()
+            },
         })
     }
 

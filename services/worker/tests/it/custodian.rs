@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crypto::{Identity, Secret};
-use custody::proof::{LedgerProof, ProvedValue};
-use custody::version::{DhOutcome, Part, check_show, hold};
+use custody::version::{DhOutcome, Part, check_deal, check_show, hold};
 use custody::{
     Ask, CiphertextBytes, Denial, Judge, LedgerName, LedgerView, Reason, ShareName, Shares,
 };
 use domain::{KeyId, KeyVersion, PlatformType, Slot};
 use enclave_client::{Answering, Asker, Refusal};
+use enclave_wire::proof::borrow;
 use enclave_wire::secrets;
 use enclave_wire::v1::{self, answer::Outcome, question::Ask as Question};
 use getrandom::SysRng;
@@ -82,6 +82,7 @@ pub struct Custodian {
     slot: Slot,
     view: Arc<dyn LedgerView>,
     judge: Judge,
+    name: LedgerName,
     pub fault: Mutex<Fault>,
     pub released: AtomicUsize,
     made: Mutex<HashMap<ShareName, Made>>,
@@ -106,31 +107,11 @@ fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
 }
 
-fn borrow(proof: Option<&v1::LedgerProof>) -> LedgerProof<'_> {
-    proof.map_or_else(LedgerProof::default, |proof| LedgerProof {
-        header: &proof.header,
-        certificate: &proof.certificate,
-        values: proof
-            .values
-            .iter()
-            .map(|value| ProvedValue {
-                key: &value.key,
-                value: value.value.as_deref(),
-                proof: &value.proof,
-            })
-            .collect(),
-    })
-}
-
-fn refusal(denial: Denial) -> Refusal {
-    let text = denial.to_string();
-    Refusal::new(denial.reason.code(), text, denial.reason.retry())
-}
-
 impl Custodian {
     pub fn new(me: Identity, slot: Slot, name: LedgerName, view: Arc<dyn LedgerView>) -> Self {
         Self {
             judge: Judge::new(name, me.principal()),
+            name,
             me,
             slot,
             view,
@@ -174,8 +155,10 @@ impl Custodian {
         let verdict = self
             .judge
             .decrypt(self.view.as_ref(), &self.held, &question, &mut rng());
-        let permit = verdict.outcome.map_err(refusal)?;
-        let release = permit.release(&self.me, &mut rng()).map_err(refusal)?;
+        let permit = verdict.outcome.map_err(Refusal::from)?;
+        let release = permit
+            .release(&self.me, &mut rng())
+            .map_err(Refusal::from)?;
         self.released.fetch_add(1, Ordering::SeqCst);
         let mut share = release.pq_share;
         let mut partials = release.partials;
@@ -237,10 +220,13 @@ impl Custodian {
     fn begin(&self, name: &ShareName, ask: &v1::Ceremony) -> Result<Made, Refusal> {
         let proof = borrow(ask.proof.as_ref());
         let shown =
-            custody::Shown::open(self.view.as_ref(), &DEPLOYMENT, &proof).map_err(refusal)?;
-        let creation = shown.creation(&name.key).map_err(refusal)?;
+            custody::Shown::open(self.view.as_ref(), &DEPLOYMENT, &proof).map_err(Refusal::from)?;
+        let creation = shown.creation(&name.key).map_err(Refusal::from)?;
         let part = Part::find(&DEPLOYMENT, &self.me.principal(), &shown, &creation, name)
-            .map_err(refusal)?;
+            .map_err(Refusal::from)?;
+        let now = self.view.time();
+        check_deal(&self.name, &shown, &creation, name, &ask.request, now)
+            .map_err(Refusal::from)?;
         let patience = Patience {
             ask_after: 4,
             give_up_after: 40,
@@ -272,7 +258,7 @@ impl Custodian {
         };
         made.steps += 1;
         if fault == Fault::FailAt(Step::Ceremony(made.steps)) {
-            return Err(refusal(Reason::Storage.into()));
+            return Err(Refusal::from(Denial::from(Reason::Storage)));
         }
         if ask.messages.is_empty() {
             // Somebody came by and had nothing: that is how time passes here.
@@ -317,7 +303,7 @@ impl Custodian {
         let share = secrets::take(&mut ask.pq_share).unwrap();
         let statement = VersionStatement::decode(&ask.statement).unwrap();
         if fault == Fault::FailAt(Step::Hold) {
-            return Err(refusal(Reason::Storage.into()));
+            return Err(Refusal::from(Denial::from(Reason::Storage)));
         }
         let name = ShareName::from(&statement);
         let mut held = self.held.0.lock().unwrap();
@@ -327,17 +313,17 @@ impl Custodian {
                 .is_none_or(|(known, _)| *known != ask.statement)
         {
             if held.contains_key(&name) {
-                return Err(refusal(Reason::Statement.into()));
+                return Err(Refusal::from(Denial::from(Reason::Statement)));
             }
             let mut made = self.made.lock().unwrap();
             let made = made
                 .get_mut(&name)
-                .ok_or_else(|| refusal(Reason::UnknownShare.into()))?;
+                .ok_or_else(|| Refusal::from(Denial::from(Reason::UnknownShare)))?;
             let attempt = u8::try_from(ask.attempt).unwrap();
             let outcome = made
                 .outcomes
                 .remove(&attempt)
-                .ok_or_else(|| refusal(Reason::UnknownShare.into()))?;
+                .ok_or_else(|| Refusal::from(Denial::from(Reason::UnknownShare)))?;
             let share = PqShare::from_secret(outcome.share.index(), &share).unwrap();
             let record = hold(
                 &DEPLOYMENT,
@@ -348,7 +334,7 @@ impl Custodian {
                 &ask.commitments,
                 share,
             )
-            .map_err(refusal)?;
+            .map_err(Refusal::from)?;
             held.insert(name, (ask.statement.to_vec(), record.encode().to_vec()));
         }
         let mut said = statement.acknowledge(&self.me, &DEPLOYMENT, self.slot);
@@ -366,16 +352,16 @@ impl Custodian {
 
     fn show(&self, ask: &v1::ShowShare, fault: Fault) -> Result<Outcome, Refusal> {
         if fault == Fault::FailAt(Step::Show) {
-            return Err(refusal(Reason::Storage.into()));
+            return Err(Refusal::from(Denial::from(Reason::Storage)));
         }
         let statement = VersionStatement::decode(&ask.statement).unwrap();
         let name = ShareName::from(&statement);
         let proof = borrow(ask.proof.as_ref());
         let shown =
-            custody::Shown::open(self.view.as_ref(), &DEPLOYMENT, &proof).map_err(refusal)?;
-        check_show(&shown, &name).map_err(refusal)?;
+            custody::Shown::open(self.view.as_ref(), &DEPLOYMENT, &proof).map_err(Refusal::from)?;
+        check_show(&shown, &name).map_err(Refusal::from)?;
         let record = self.held.share(&name).unwrap();
-        let record = record.ok_or_else(|| refusal(Reason::UnknownShare.into()))?;
+        let record = record.ok_or_else(|| Refusal::from(Denial::from(Reason::UnknownShare)))?;
         let mut bytes = *record.pq().to_secret().expose();
         if fault == Fault::BadShown {
             bytes[7] ^= 1;
@@ -423,7 +409,7 @@ impl Answering for Custodian {
         match fault {
             Fault::Hang => std::future::pending().await,
             Fault::Late(after) => tokio::time::sleep(after).await,
-            Fault::Refuse(reason) => return Err(refusal(reason.into())),
+            Fault::Refuse(reason) => return Err(Denial::from(reason).into()),
             _ => {}
         }
         match ask {
@@ -431,7 +417,7 @@ impl Answering for Custodian {
             Question::Ceremony(ask) => self.ceremony(&ask, fault),
             Question::HoldShare(ask) => self.hold(ask, fault),
             Question::ShowShare(ask) => self.show(&ask, fault),
-            _ => Err(refusal(Reason::PeerRole.into())),
+            _ => Err(Refusal::from(Denial::from(Reason::PeerRole))),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use custody::Reason;
 use enclave_client::CallError;
 use enclave_wire::v1;
@@ -9,7 +10,7 @@ use ledger::Record as _;
 use ledger::records::VersionStatement;
 
 use crate::custodian::{Fault, Step};
-use crate::rig::{LONG, Options, Rig};
+use crate::rig::{FRIEND, LONG, OWNER, Options, Rig};
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, CallError>) -> enclave_client::Refusal {
     match result {
@@ -246,6 +247,23 @@ async fn what_is_not_pending_is_not_made() {
         change(&mut ask);
         let refused = refusal(rig.pool.peers()[0].deal_version(ask, LONG).await);
         assert_eq!(refused.code, expected, "{at}");
+    }
+    // Nobody but its owner, or whom that lets rotate it, has it made: not with no request, another's, or another attempt's.
+    let owner = good.request.clone();
+    let mut forged = owner.to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    for (request, expected) in [
+        (Bytes::new(), "malformed"),
+        (forged.into(), "signature"),
+        (rig.deal_request(FRIEND, key, 1, 1), "not-granted"),
+        (rig.deal_request(OWNER, key, 1, 2), "malformed"),
+        (rig.deal_request(OWNER, key, 2, 1), "malformed"),
+    ] {
+        let mut ask = good.clone();
+        ask.request = request;
+        let refused = refusal(rig.pool.peers()[0].deal_version(ask, LONG).await);
+        assert_eq!(refused.code, expected);
     }
     let dealt = rig.pool.peers()[0]
         .deal_version(good.clone(), LONG)

@@ -16,8 +16,8 @@ use crypto::kem::{Encapsulator, KemCiphertext, KeyRef, PublicKeys, SharedSecrets
 use crypto::ristretto::Element;
 use crypto::{Identity, Secret};
 use custody::{
-    DecryptRequest, KemHashes, LedgerName, LedgerView, Operation, Recipient, SealedPartials,
-    SealedSecrets,
+    DealRequest, DecryptRequest, KemHashes, LedgerName, LedgerView, Operation, Recipient,
+    SealedPartials, SealedSecrets,
 };
 use domain::{
     CommitteeId, Height, KeyId, KeyVersion, PlatformType, Principal, ShareIndex, TimestampMs,
@@ -47,6 +47,8 @@ use crate::ledger_world::{
 };
 
 pub const OWNER: u64 = 1;
+/// Somebody else.
+pub const FRIEND: u64 = 2;
 pub const LONG: Duration = Duration::from_secs(30);
 const CODE_CUSTODIAN: Measurement = Measurement([2; 32]);
 const CODE_WORKER: Measurement = Measurement([3; 32]);
@@ -423,13 +425,32 @@ impl Rig {
             StateKey::KeyStatus(key),
             StateKey::KeyVersion(key, number),
             StateKey::Committee(self.committee_id()),
+            StateKey::KeyGrant(key, self.world.people.principal(FRIEND)),
         ];
         v1::DealVersion {
             key: key.0.to_vec().into(),
             version,
             fencing,
             proof: Some(self.prove(&keys)),
+            request: self.deal_request(OWNER, key, version, fencing),
         }
+    }
+
+    /// Asks in somebody's name for an attempt at a version.
+    pub fn deal_request(&mut self, who: u64, key: KeyId, version: u32, fencing: u64) -> Bytes {
+        let now = self.world.newest.time;
+        let request = DealRequest {
+            chain: self.world.chain.genesis,
+            principal: self.world.people.principal(who),
+            key,
+            version: KeyVersion::new(version).unwrap(),
+            fencing,
+            issued: now,
+            expires: TimestampMs(now.0 + 60_000),
+            nonce: [1; 16],
+        };
+        let signed = Signed::sign(self.world.people.get(who), &DEPLOYMENT, request);
+        signed.encode().into()
     }
 
     /// Gives an attempt up.

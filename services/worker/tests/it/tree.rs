@@ -1,66 +1,12 @@
-//! What this program may link: it is an enclave.
+//! What this may link: it is an enclave, or part of every one.
 
-use std::process::Command;
+#[path = "../../../../testing/tree.rs"]
+mod rule;
 
 #[test]
-fn no_http_consensus_or_database_is_linked() {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--package",
-            "worker",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-            "--offline",
-            "--locked",
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+fn no_http_stack_database_or_consensus_is_linked() {
+    rule::check(
+        "worker",
+        &["rustls", "custody", "threshold", "relay", "sealing"],
     );
-    let tree = String::from_utf8(output.stdout).unwrap();
-    let names: Vec<&str> = tree
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .collect();
-    for needed in ["rustls", "custody", "threshold", "relay", "sealing"] {
-        assert!(
-            names.contains(&needed),
-            "{needed} is not in the tree: this test reads it wrongly"
-        );
-    }
-    for banned in [
-        "hyper",
-        "axum",
-        "tonic",
-        "h2",
-        "http",
-        "reqwest",
-        "sqlx",
-        "sqlx-core",
-        "rusqlite",
-        "libsqlite3-sys",
-        "s3s",
-        "solo",
-        "validator",
-        "transport",
-        "database",
-        "wire",
-        "shards",
-        "rcgen",
-        "x509-parser",
-        "openssl",
-        "ring",
-    ] {
-        assert!(
-            !names.contains(&banned),
-            "{banned} is linked into the worker"
-        );
-    }
 }

@@ -1,7 +1,8 @@
 //! Answers as custodians, workers and gateways would like them to be taken.
 
 use ::ledger::records::{
-    Activation, Committee, ContextPolicy, KeyCreation, Member, VersionEntry, VersionStatement,
+    Activation, Committee, ContextPolicy, Enrolment, KeyCreation, Measurement, Member,
+    VersionEntry, VersionStatement,
 };
 use crypto::Identity;
 use crypto::kem::{Encapsulator, KeyRef, PqSeed, PublicKeys};
@@ -501,4 +502,36 @@ fn who_refused_is_said_with_the_reason() {
         said.contains("custodian 4: nobody answers (ledger-stale)"),
         "{said}"
     );
+}
+
+#[test]
+fn only_a_worker_that_the_ledger_enrols_now_is_believed() {
+    let (now, who) = (TimestampMs(1_000), worker().principal());
+    let entry = |role, key, expires, withdrawn| EnrolmentEntry {
+        enrolment: Enrolment {
+            role,
+            key,
+            platform: PlatformType::Software,
+            measurement: Measurement::new(vec![1; 32]).unwrap(),
+            expires,
+        },
+        height: Height(1),
+        withdrawn,
+    };
+    let other = custodian(1).principal();
+    let later = Some(TimestampMs(1_001));
+    assert!(is_enrolled(
+        Some(&entry(Role::Worker, who, later, false)),
+        &who,
+        now
+    ));
+    for entry in [
+        None,
+        Some(entry(Role::Worker, other, None, false)),
+        Some(entry(Role::Gateway, who, None, false)),
+        Some(entry(Role::Worker, who, Some(now), false)),
+        Some(entry(Role::Worker, who, None, true)),
+    ] {
+        assert!(!is_enrolled(entry.as_ref(), &who, now), "{entry:?}");
+    }
 }
