@@ -364,7 +364,7 @@ fn page() -> v1::AuditPage {
         head: previous.sequence,
         head_hash: previous.hash.0.to_vec().into(),
         principal: who().principal().0.to_vec().into(),
-        signature: Vec::new().into(),
+        ..v1::AuditPage::default()
     }
 }
 
