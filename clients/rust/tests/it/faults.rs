@@ -256,8 +256,10 @@ async fn an_interrupted_get_to_a_file_goes_on_where_it_stopped() {
     // What is no file is not replaced by one.
     let socket = world.dir.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let refused = fresh.get_file(&bucket(), &key("a"), &socket, false, None);
-    assert!(matches!(refused.await, Err(client::Error::Unsupported(_))));
+    let refused = fresh
+        .get_file(&bucket(), &key("a"), &socket, false, None)
+        .await;
+    assert!(matches!(refused, Err(client::Error::Unsupported(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
