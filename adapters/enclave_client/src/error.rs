@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use enclave_wire::v1;
 
+use crate::code;
+
 /// Bytes of a refusal's code that are kept.
 const CODE_BYTES_MAX: usize = 64;
 /// Bytes of a refusal's sentence that are kept.
@@ -122,11 +124,11 @@ impl CallError {
     pub fn code(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.code,
-            Self::Unreachable(_) => "unreachable",
-            Self::Lost(_) => "lost",
-            Self::TimedOut(_) => "timeout",
-            Self::Protocol(_) => "protocol",
-            Self::TooLong { .. } => "too-long",
+            Self::Unreachable(_) => code::UNREACHABLE,
+            Self::Lost(_) => code::LOST,
+            Self::TimedOut(_) => code::TIMEOUT,
+            Self::Protocol(_) => code::PROTOCOL,
+            Self::TooLong { .. } => code::TOO_LONG,
         }
     }
 

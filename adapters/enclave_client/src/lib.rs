@@ -12,6 +12,7 @@
 
 mod address;
 mod calls;
+pub mod code;
 mod connection;
 mod error;
 mod peer;

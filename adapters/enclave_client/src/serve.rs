@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::code;
 use crate::error::Refusal;
 
 /// Encoded answers of one session that wait to be written, at most.
@@ -200,7 +201,7 @@ impl<A: Answering> Shared<A> {
             Ok(Err(_)) => {
                 tracing::error!("answering a question panicked");
                 Err(Refusal::new(
-                    "internal",
+                    code::INTERNAL,
                     "answering failed: this is a bug",
                     false,
                 ))
@@ -229,7 +230,7 @@ impl<A: Answering> Shared<A> {
         if answer.encoded_len() > self.bytes_max {
             wipe_answer(&mut answer);
             let long = Refusal::new(
-                "internal",
+                code::INTERNAL,
                 "the answer is longer than a message may be",
                 false,
             );

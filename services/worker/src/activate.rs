@@ -15,7 +15,7 @@ use threshold::pq::{ActivationError, PQ_SHARE_BYTES, check_activation};
 use threshold::{CommitmentList, PqShare};
 
 use crate::deal::{Wanted, failed};
-use crate::refusal::{CHEATED, CUSTODIANS, deny};
+use crate::refusal::{CHEATED, CUSTODIANS, code, deny};
 use crate::state::Worker;
 
 impl Worker {
@@ -46,7 +46,7 @@ impl Worker {
         });
         let statement = checking
             .await
-            .map_err(|_| Refusal::new("internal", "checking failed: this is a bug", false))??;
+            .map_err(|_| Refusal::new(code::INTERNAL, "checking failed: this is a bug", false))??;
         let activation = statement.activate(&self.identity, &self.ledger.deployment);
         Ok(v1::Activated {
             worker: activation.worker.0.to_vec().into(),

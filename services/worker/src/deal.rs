@@ -18,7 +18,7 @@ use ledger::records::{Acknowledgement, Activation, Committee, Member, VersionSta
 use threshold::pq::deal;
 use threshold::{CommitmentList, Sharing};
 
-use crate::refusal::{CHEATED, CUSTODIANS, deny};
+use crate::refusal::{CHEATED, CUSTODIANS, code, deny};
 use crate::state::{Worker, rng};
 
 mod ceremony;
@@ -193,7 +193,7 @@ impl Worker {
         let dealt = deal(&wanted.sharing, seed.danger_bytes(), &mut rng);
         drop(seed);
         let list = CommitmentList::new(&generated.public, &dealt.commitments)
-            .map_err(|error| Refusal::new("internal", error.to_string(), false))?;
+            .map_err(|error| Refusal::new(code::INTERNAL, error.to_string(), false))?;
         let statement = VersionStatement {
             key: wanted.key,
             version: wanted.version,
@@ -308,7 +308,7 @@ impl Worker {
                 reasons.join("; ")
             )
         };
-        Err(Refusal::new("activation", detail, true))
+        Err(Refusal::new(code::ACTIVATION, detail, true))
     }
 
     fn check_activated(

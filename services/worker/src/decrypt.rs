@@ -17,7 +17,7 @@ use threshold::PqShare;
 use threshold::pq::{RebuildError, rebuild};
 
 use crate::counters::Counters;
-use crate::refusal::{CHEATED, deny};
+use crate::refusal::{CHEATED, code, deny};
 use crate::state::{Worker, rng};
 
 mod fan_out;
@@ -55,7 +55,7 @@ impl Worker {
         });
         let (job, released, secrets) = opening
             .await
-            .map_err(|_| Refusal::new("internal", "opening failed: this is a bug", false))??;
+            .map_err(|_| Refusal::new(code::INTERNAL, "opening failed: this is a bug", false))??;
         let about = (&job.request, &hash);
         let sealed = SealedSecrets::seal(&mut rng(), &self.identity, &deployment, about, &secrets)
             .map_err(|error| deny(Reason::Malformed, error))?;
@@ -193,7 +193,8 @@ fn open(job: &Job, released: &[Released]) -> Result<Vec<Secret<32>>, Refusal> {
         RebuildError::Dealer(_) => Refusal::new(CHEATED, error.to_string(), false),
     })?;
     drop(rebuilt);
-    let secret = secret.ok_or_else(|| Refusal::new("internal", "no seed was rebuilt", false))?;
+    let secret =
+        secret.ok_or_else(|| Refusal::new(code::INTERNAL, "no seed was rebuilt", false))?;
     Ok(job
         .ciphertexts
         .iter()
