@@ -108,6 +108,10 @@ impl Client {
         key: Option<KeyId>,
     ) -> Result<Arc<Bucket>> {
         let inner = &self.inner;
+        if let Some(key) = key {
+            // A bucket on a key that is not there, or opens nothing of a bucket's, would take no object.
+            inner.named_keys().encapsulator(key).await?;
+        }
         let deployment = *self.deployment_id();
         let mut bucket = sealed::Bucket::create(
             &mut random::rng(),

@@ -407,7 +407,11 @@ impl Custodians {
 
 impl NamedKeys for Custodians {
     fn encapsulator(&self, key: KeyId) -> Later<'_, Arc<Encapsulator>> {
-        Box::pin(async move { self.keys().await?.encapsulator(&key).await })
+        Box::pin(async move {
+            // A bucket key's wrap is about bucket and writer, and has no context that a person chose.
+            let context = EncryptionContext::default();
+            self.keys().await?.encapsulator(&key, &context).await
+        })
     }
 
     fn open<'a>(

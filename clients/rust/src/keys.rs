@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::ledger::records::grant::CHAIN_LINKS_MAX;
-use ::ledger::records::{GrantEntry, KeyCreation, KeyGrant, KeyState, KeyStatus, VersionEntry};
+use ::ledger::records::{
+    ContextPolicy, GrantEntry, KeyCreation, KeyGrant, KeyState, KeyStatus, VersionEntry,
+};
 use ::ledger::verified::{check_creation, decode_entry};
 use ::ledger::{ExportedKey, Pin, PublicKey, StateKey, StatePrefix, VerifiedVersion};
+use crypto::EncryptionContext;
 use crypto::kem::Encapsulator;
 use domain::{KeyId, KeyName, KeyVersion, Principal, TimestampMs};
 use moka::sync::Cache;
@@ -99,10 +102,17 @@ impl fmt::Display for KeyAddress {
     }
 }
 
+/// What is encrypted to, and what custodians will ask of the context.
+#[derive(Clone)]
+struct Current {
+    encapsulator: Arc<Encapsulator>,
+    context: ContextPolicy,
+}
+
 /// Public keys and what partials are checked with, by key version.
 pub(crate) struct KeyCache {
     /// The version to encrypt under.
-    current: Cache<KeyId, Arc<Encapsulator>>,
+    current: Cache<KeyId, Current>,
     /// What is fixed of a version.
     versions: Cache<(KeyId, KeyVersion), Arc<open::Checked>>,
     names: Cache<(Principal, KeyName), KeyId>,
@@ -240,8 +250,21 @@ impl Keys {
         let id = <[u8; 32]>::try_from(value.as_ref())
             .map(KeyId)
             .map_err(|_| Error::integrity("a key's name on the ledger", "it names no key"))?;
+        self.named(&id, &owner, name).await?;
         self.cache().names.insert(cached, id);
         Ok(id)
+    }
+
+    /// The key that the ledger's operator says is of this name: the owner signed both.
+    async fn named(&self, id: &KeyId, owner: &Principal, name: &KeyName) -> Result<KeyInfo> {
+        let info = self.show(id).await?;
+        if (&info.creation.owner, &info.creation.name) != (owner, name) {
+            return Err(Error::integrity(
+                format!("the key `{name}` of {owner}"),
+                "the ledger's state gives another's key for it",
+            ));
+        }
+        Ok(info)
     }
 
     /// A key, its owner's signature checked.
@@ -420,18 +443,35 @@ impl Keys {
         }
     }
 
-    /// What wraps keys to the current version of a named key. From memory for five minutes.
+    /// What wraps keys to the current version of a named key, for ciphertexts in `context`. From memory for five minutes.
     ///
     /// # Errors
-    /// As [`Keys::export`].
-    pub async fn encapsulator(&self, id: &KeyId) -> Result<Arc<Encapsulator>> {
-        if let Some(known) = self.cache().current.get(id) {
-            return Ok(known);
+    /// As [`Keys::export`]; [`Error::Unsupported`] when the key asks for more of a context: nobody could ever open it.
+    pub async fn encapsulator(
+        &self,
+        id: &KeyId,
+        context: &EncryptionContext,
+    ) -> Result<Arc<Encapsulator>> {
+        let known = self.cache().current.get(id);
+        let current = match known {
+            Some(known) => known,
+            None => {
+                let (_, public) = self.export(id, None).await?;
+                let made = Current {
+                    context: public.version.creation.context.clone(),
+                    encapsulator: Arc::new(Encapsulator::precomputed(public.version.key)),
+                };
+                self.cache().current.insert(*id, made.clone());
+                made
+            }
+        };
+        match current.context.missing(|name| context.get(name).is_some()) {
+            None => Ok(current.encapsulator),
+            Some(name) => Err(Error::Unsupported(format!(
+                "custodians open what is sealed to key {id} only with `{}` in its encryption context",
+                name.as_str()
+            ))),
         }
-        let (_, public) = self.export(id, None).await?;
-        let made = Arc::new(Encapsulator::precomputed(public.version.key));
-        self.cache().current.insert(*id, Arc::clone(&made));
-        Ok(made)
     }
 
     /// Forgets what is remembered of a key's current version: after a rotation that somebody else has told of.

@@ -300,11 +300,8 @@ impl Judge {
             return Err(Reason::KemHash.into());
         }
         for (_, context) in &parts {
-            let required = creation.creation.context.required();
-            if let Some(name) = required
-                .iter()
-                .find(|name| context.get(name.as_str()).is_none())
-            {
+            let policy = &creation.creation.context;
+            if let Some(name) = policy.missing(|name| context.get(name).is_some()) {
                 let name = name.as_str();
                 return Err(Denial::new(Reason::ContextPolicy, format_args!("{name:?}")));
             }

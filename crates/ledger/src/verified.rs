@@ -133,6 +133,13 @@ impl VerifiedVersion {
             });
         }
         committee.validate()?;
+        // The owner signed which committee: state alone, which is the validators' word, names none.
+        if statement.committee != creation.committee {
+            return Err(VersionError::AnotherCommittee {
+                expected: creation.committee,
+                got: statement.committee,
+            });
+        }
         if committee.threshold != creation.threshold {
             return Err(VersionError::Threshold {
                 expected: creation.threshold,

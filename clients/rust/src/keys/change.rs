@@ -101,36 +101,30 @@ impl Keys {
             .granted(id, grantee)
             .await?
             .ok_or_else(|| Error::NoNamedKey(format!("key {id} was never granted to {grantee}")))?;
-        let height = match known.entry.revoked {
-            // Revoked before, perhaps by a call that broke off: custodians are asked again.
-            Some(height) => height,
-            None => {
-                let revoke = RevokeKey {
-                    key: *id,
-                    grantee: *grantee,
-                    serial: known.grant.serial,
-                };
-                self.ledger.submit(Action::RevokeKey(revoke)).await?.height
-            }
-        };
-        let revoked = self.effective(id, height).await?;
-        // By proof, at a height that custodians were told of: the receipt is only the gateway's word.
+        // Revoked before, perhaps by a call that broke off: custodians are asked again.
+        if known.entry.revoked.is_none() {
+            let revoke = RevokeKey {
+                key: *id,
+                grantee: *grantee,
+                serial: known.grant.serial,
+            };
+            self.ledger.submit(Action::RevokeKey(revoke)).await?;
+        }
+        // By proof, before custodians are told of a block that has it: the receipt is only the gateway's word.
         let entry = self.granted(id, grantee).await?;
         let stands = entry.is_none_or(|now| {
-            now.grant.serial == known.grant.serial
-                && now.entry.revoked.is_none_or(|at| at > revoked.height)
+            now.grant.serial == known.grant.serial && now.entry.revoked.is_none()
         });
         if stands {
-            return Err(Error::integrity(
-                format!("the revocation of key {id} from {grantee}"),
-                "the ledger's state shows the grant standing",
-            ));
+            return Err(not_shown(id, "the revocation of a grant"));
         }
-        Ok(revoked)
+        self.effective(id).await
     }
 
-    /// Waits until no t custodians release on proofs from before `height`.
-    async fn effective(&self, id: &KeyId, height: Height) -> Result<Effective> {
+    /// Waits until no t custodians release on proofs from before the newest block that this handle knows of. What shall hold then has been
+    /// read by proof before.
+    async fn effective(&self, id: &KeyId) -> Result<Effective> {
+        let height = self.ledger.height();
         let final_at = Instant::now();
         let mut counted = Counted::default();
         match self.committees_of(id).await? {
@@ -239,19 +233,8 @@ impl Keys {
             version,
             deadline,
         };
-        let applied = self.ledger.submit(Action::Retire(retire)).await?;
+        self.ledger.submit(Action::Retire(retire)).await?;
         self.forget(id);
-        let effective = match deadline {
-            Some(_) => self.effective(id, applied.height).await?,
-            // Whoever has not heard of it refuses for a while: nothing to wait for.
-            None => Effective {
-                height: applied.height,
-                confirmed: Vec::new(),
-                needed: 0,
-                refused: Vec::new(),
-                waited: false,
-            },
-        };
         match version {
             None => {
                 self.shown(id, "the key's retirement", |info| {
@@ -267,7 +250,17 @@ impl Keys {
                 }
             }
         }
-        Ok(effective)
+        match deadline {
+            Some(_) => self.effective(id).await,
+            // Whoever has not heard of it refuses for a while: nothing to wait for.
+            None => Ok(Effective {
+                height: self.ledger.height(),
+                confirmed: Vec::new(),
+                needed: 0,
+                refused: Vec::new(),
+                waited: false,
+            }),
+        }
     }
 
     /// Reads by proof that a change holds: a receipt is only the gateway's word.
@@ -289,13 +282,12 @@ impl Keys {
     /// What the ledger says.
     pub async fn set_min_decrypt(&self, id: &KeyId, version: KeyVersion) -> Result<Effective> {
         let of = VersionOf { key: *id, version };
-        let applied = self.ledger.submit(Action::SetMinDecrypt(of)).await?;
-        let effective = self.effective(id, applied.height).await?;
+        self.ledger.submit(Action::SetMinDecrypt(of)).await?;
         self.shown(id, "the least version", |info| {
             info.status.min_decrypt == version
         })
         .await?;
-        Ok(effective)
+        self.effective(id).await
     }
 
     /// Protects a key from being retired or destroyed, or no longer.
@@ -307,7 +299,12 @@ impl Keys {
             key: *id,
             protected,
         };
-        self.ledger.submit(Action::SetDeleteProtection(set)).await
+        let applied = self.ledger.submit(Action::SetDeleteProtection(set)).await?;
+        self.shown(id, "the protection", |info| {
+            info.status.delete_protected == protected
+        })
+        .await?;
+        Ok(applied)
     }
 
     /// The committee that holds a key's shares now.

@@ -61,12 +61,12 @@ impl Keys {
         if let Some(bytes) = known {
             let id = <[u8; 32]>::try_from(bytes.as_ref()).map(KeyId);
             let id = id.map_err(|_| Error::integrity("a key's name on the ledger", "no id"))?;
-            let info = self.show(&id).await?;
+            let info = self.named(&id, &owner, &what.name).await?;
             if info.status.current.is_some() {
                 return Ok((info, false));
             }
             self.finish(&info).await?;
-            return Ok((self.show(&id).await?, true));
+            return Ok((self.made(&id).await?, true));
         }
         let (committee, threshold) = self.committee(what.committee).await?;
         let mut random = [0; 32];
@@ -88,7 +88,19 @@ impl Keys {
             .submit(Action::CreateKey(Create { creation }))
             .await?;
         self.finish(&self.show(&id).await?).await?;
-        Ok((self.show(&id).await?, true))
+        Ok((self.made(&id).await?, true))
+    }
+
+    /// A key that has a version by now, by proof.
+    async fn made(&self, id: &KeyId) -> Result<KeyInfo> {
+        let info = self.show(id).await?;
+        if info.status.current.is_none() {
+            return Err(Error::integrity(
+                format!("the making of key {id}"),
+                "the ledger's state does not show a version",
+            ));
+        }
+        Ok(info)
     }
 
     /// Makes the next version of a key and encrypts under it from now on; old versions still open. A rotation that broke off is
@@ -110,7 +122,15 @@ impl Keys {
         }
         self.finish(&self.show(id).await?).await?;
         self.forget(id);
-        self.show(id).await
+        let now = self.show(id).await?;
+        // A receipt is only the gateway's word.
+        if now.status.current <= info.status.current {
+            return Err(Error::integrity(
+                format!("the rotation of key {id}"),
+                "the ledger's state does not show a newer version",
+            ));
+        }
+        Ok(now)
     }
 
     async fn begin(

@@ -64,10 +64,10 @@ impl Executor<'_> {
             return Err(Rejection::WrongVersion { next });
         }
         let creation = self.creation(&begin.key)?;
-        // The threshold is the owner's word; version 1 also stays with the committee that the owner named.
-        if status.current.is_none() && begin.committee != creation.committee {
+        // Threshold and committee are the owner's word, which everybody can check: a key stays with the committee of its creation.
+        if begin.committee != creation.committee {
             return Err(Rejection::Malformed(
-                "the first version is made by the committee that the creation names".to_owned(),
+                "a key's versions are made by the committee that its creation names".to_owned(),
             ));
         }
         self.usable_committee(&begin.committee, Some(creation.threshold))?;

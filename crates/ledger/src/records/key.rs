@@ -102,6 +102,12 @@ impl ContextPolicy {
         Ok(Self(names))
     }
 
+    /// The first name that must be there and is not.
+    #[must_use]
+    pub fn missing(&self, there: impl Fn(&str) -> bool) -> Option<&ContextName> {
+        self.0.iter().find(|name| !there(name.as_str()))
+    }
+
     /// The names that must be there, ascending.
     #[must_use]
     pub fn required(&self) -> &[ContextName] {

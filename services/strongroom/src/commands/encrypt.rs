@@ -64,7 +64,7 @@ pub fn run(context: &Context, args: &EncryptArgs) -> Outcome {
         return Err(Failure::usage("nobody could open it: no holder was given")
             .advise("give --key, --public-key, --recipient or --passphrase"));
     }
-    let holders = holders(context, args)?;
+    let holders = holders(context, args, &bound)?;
     let mut tally = Tally::default();
     for file in &args.files {
         match encrypt(context, args, &holders, &bound, file) {
@@ -75,10 +75,19 @@ pub fn run(context: &Context, args: &EncryptArgs) -> Outcome {
     tally.finish("files")
 }
 
-fn holders(context: &Context, args: &EncryptArgs) -> Outcome<Holders> {
+fn holders(context: &Context, args: &EncryptArgs, bound: &EncryptionContext) -> Outcome<Holders> {
     let mut found: Vec<(Option<DeploymentId>, Holder, Value)> = Vec::new();
     for path in &args.public_key {
         let public = read_public_key(context, path, args)?;
+        let policy = &public.version.creation.context;
+        if let Some(name) = policy.missing(|name| bound.get(name).is_some()) {
+            return Err(Failure::usage(format!(
+                "{}: custodians open what is sealed to this key only with `{name}` in its encryption context",
+                path.display(),
+                name = name.as_str()
+            ))
+            .advise(format!("give --context {}=VALUE", name.as_str())));
+        }
         let key = public.version.key;
         let creation = &public.version.creation;
         context.output.note(format!(
@@ -101,7 +110,7 @@ fn holders(context: &Context, args: &EncryptArgs) -> Outcome<Holders> {
             let mut out = Vec::new();
             for address in &args.key {
                 let id = keys.resolve(address).await.map_err(explain)?;
-                out.push(keys.encapsulator(&id).await.map_err(explain)?);
+                out.push(keys.encapsulator(&id, bound).await.map_err(explain)?);
             }
             Ok(out)
         })?;

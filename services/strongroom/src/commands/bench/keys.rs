@@ -64,7 +64,10 @@ impl Bench<'_> {
             measured.push(row.await?);
         }
 
-        let encapsulator = keys.encapsulator(&key.id).await.map_err(explain)?;
+        let encapsulator = keys
+            .encapsulator(&key.id, &EncryptionContext::default())
+            .await
+            .map_err(explain)?;
         let deployment = encapsulator.key().deployment;
         let seal = move |plain: &[u8]| {
             let context = EncryptionContext::default();

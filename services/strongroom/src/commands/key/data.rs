@@ -1,7 +1,6 @@
 //! `key datakey` and `key rewrap`.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ pub(super) fn datakey(
         let store = Store::open(context, None).await?;
         let keys = store.keys().await?;
         let id = keys.resolve(key).await.map_err(explain)?;
-        keys.encapsulator(&id).await.map_err(explain)
+        keys.encapsulator(&id, &bound).await.map_err(explain)
     })?;
     let of = to.key();
     let data_key: Secret<32> = Secret::random(&mut rng());
@@ -136,12 +135,16 @@ fn targets(context: &Context, heads: &[&Envelope], to: Option<&KeyAddress>) -> O
         };
         if let Some(to) = to {
             let id = keys.resolve(to).await.map_err(explain)?;
-            targets.all = Some(keys.encapsulator(&id).await.map_err(explain)?);
+            for head in heads {
+                let to = keys.encapsulator(&id, head.context()).await;
+                targets.all = Some(to.map_err(explain)?);
+            }
             return Ok(targets);
         }
-        for wrap in heads.iter().flat_map(|head| named_wraps(head)) {
-            if let Entry::Vacant(place) = targets.each.entry(wrap.key) {
-                place.insert(keys.encapsulator(&wrap.key).await.map_err(explain)?);
+        for head in heads {
+            for wrap in named_wraps(head) {
+                let to = keys.encapsulator(&wrap.key, head.context()).await;
+                targets.each.insert(wrap.key, to.map_err(explain)?);
             }
         }
         Ok(targets)
