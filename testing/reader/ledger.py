@@ -676,7 +676,7 @@ def read_exported(data, genesis=None, key=None):
     committee_id, committee = read_committee(deployment, read("committee-entry", export["committee"])["committee"])
     require(committee_id == statement["committee"], "another committee than the statement's")
     require(committee["threshold"] == creation["threshold"], "a committee of another threshold")
-    require(genesis is not None or committee_id == creation["committee"], "a committee that the key's id does not pin")
+    require(committee_id == creation["committee"], "a committee that the owner did not name")
 
     given = entry["acknowledgements"]
     ranks = [slot_rank(one) for one in given]

@@ -92,11 +92,6 @@ pub enum ExportedKeyError {
         /// The file's.
         got: KeyId,
     },
-    /// A version that another committee made: the key's id does not pin it.
-    #[error(
-        "this version was made by committee {0}, which the key's creation does not name: verify it with the deployment's genesis"
-    )]
-    LaterCommittee(CommitteeId),
     /// The header is not the ledger's.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -210,9 +205,6 @@ impl ExportedKey {
             &self.committee,
             &self.version,
         )?;
-        if matches!(pin, Pin::Key(_)) && statement.committee != version.creation.committee {
-            return Err(ExportedKeyError::LaterCommittee(statement.committee));
-        }
         let state = version.entry.state(header.time);
         if state != KeyState::Active {
             return Err(ExportedKeyError::State(state));

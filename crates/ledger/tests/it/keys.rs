@@ -228,7 +228,7 @@ fn versions_follow_each_other_and_retire() {
     if let Action::BeginVersion(BeginVersion { committee, .. }) = &mut elsewhere {
         committee.0[0] ^= 1;
     }
-    assert_eq!(world.run(ALICE, elsewhere), Err("not-found".into()));
+    assert_eq!(world.run(ALICE, elsewhere), Err("malformed".into()));
     let action = begin(&mut world.people, key, 2, 1);
     assert_eq!(world.run(BOB, action.clone()), Err("not-allowed".into()));
     world.run(ALICE, action).unwrap();

@@ -7,8 +7,8 @@ use crypto::wrap::{BucketKey, ReleasedKey, Wrap};
 use domain::{BucketKeyId, KeyId, KeyVersion, TimestampMs};
 use ledger::exported_key::Pin;
 use ledger::records::{CommitteeEntry, VersionEntry, VersionStatement};
-use ledger::transaction::{ActivateVersion, AdmitCommittee, BeginVersion, Change, Retire};
-use ledger::{Action, ExportedKey, Genesis, Record as _, State};
+use ledger::transaction::{ActivateVersion, AdmitCommittee, Change, Retire};
+use ledger::{Action, ExportedKey, Genesis, Record as _, State, StateKey};
 use sealed::Envelope;
 use sealed::armor::{self, ArmorKind};
 use sealed::bucket::{Bucket, Readers, WriterSet};
@@ -139,30 +139,44 @@ fn first_dh(seed: u8) -> [u8; 32] {
         .to_bytes()
 }
 
-/// A second version, which another committee of the same threshold made: the key's id does not pin it.
+/// A second version, which the committee of the key's creation made.
 fn second_version(world: &mut World, key: KeyId) -> VersionStatement {
+    let begin = world::begin(&mut world.people, key, 2, 1);
+    world.run(OWNER, begin).unwrap();
+    let statement = statement(world, key, 2, 2);
+    let action: ActivateVersion = activation(world, &statement);
+    world
+        .run(world::WORKER, Action::ActivateVersion(action))
+        .unwrap();
+    statement
+}
+
+/// The same, acknowledged by an admitted committee of the same threshold that the owner never named.
+fn of_another_committee(world: &mut World, version: &VersionStatement) -> ExportedKey {
     let mut other = world::committee(&mut world.people);
     other.random = [0x31; 16];
     let admit = AdmitCommittee {
         committee: other.encode(),
     };
     world.govern(Change::AdmitCommittee(admit)).unwrap();
-    let second = KeyVersion::new(2).unwrap();
-    let begin = BeginVersion {
-        key,
-        version: second,
-        fencing: 1,
-        committee: other.id(&DEPLOYMENT),
-    };
-    world.run(OWNER, Action::BeginVersion(begin)).unwrap();
-    let mut statement = statement(world, key, 2, 2);
+    let mut statement = version.clone();
     statement.committee = other.id(&DEPLOYMENT);
     statement.commitments = domain::MerkleRoot(world::commitments(&statement).root());
-    let action: ActivateVersion = activation(world, &statement);
-    world
-        .run(world::WORKER, Action::ActivateVersion(action))
-        .unwrap();
-    statement
+    let made: ActivateVersion = activation(world, &statement);
+    let [creation, entry, _] = values(world, version);
+    let mut entry = VersionEntry::decode(&entry).unwrap();
+    entry.statement = made.statement;
+    entry.commitments = made.commitments;
+    entry.committee = statement.committee;
+    entry.acknowledgements = made.acknowledgements;
+    entry.acknowledgements.retain(|one| !one.slot.standby);
+    entry.activation = made.activation;
+    let committee = world
+        .state
+        .get(&StateKey::Committee(statement.committee).encode())
+        .unwrap()
+        .to_vec();
+    planted(world, &statement, [creation, entry.encode(), committee])
 }
 
 /// A bucket on the key with everything that may be absent, a bucket key's statement of its generation, and records that are none.
@@ -262,12 +276,15 @@ fn make() -> Value {
 
     let second = second_version(&mut world, key);
     let later = export(&mut world, &second);
-    refused(
-        &mut cases,
-        "a committee that the key's id does not pin",
-        "key",
-        &later.encode(),
-    );
+    let elsewhere = of_another_committee(&mut world, &second);
+    for pin in ["key", "genesis"] {
+        refused(
+            &mut cases,
+            "a committee that the owner did not name",
+            pin,
+            &elsewhere.encode(),
+        );
+    }
     let retire = Retire {
         key,
         version: Some(KeyVersion::FIRST),
@@ -321,9 +338,11 @@ fn the_committed_keys_are_read_and_the_planted_ones_refused() {
         assert_eq!(hex(&read.version.statement.dh), all["dh"]);
         assert_eq!(read.time.0, all["time"].as_u64().unwrap());
     }
-    assert!(verify(&all["later"], pins[0]).is_ok());
+    for pin in pins {
+        assert!(verify(&all["later"], pin).is_ok());
+    }
     let refused = all["refused"].as_array().unwrap();
-    assert_eq!(refused.len(), 16);
+    assert_eq!(refused.len(), 17);
     for case in refused {
         let [by_genesis, by_key] = pins;
         let pin = if case["pin"] == "key" {
