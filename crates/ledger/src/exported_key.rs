@@ -5,7 +5,7 @@
 //! pins the owner's creation record, and with that the committee). Either comes from the client's configuration, from an
 //! earlier verified export, or by reading it out over the telephone; never from the file.
 
-use domain::{CommitteeId, DeploymentId, Height, KeyId, MerkleRoot, TimestampMs};
+use domain::{DeploymentId, Height, KeyId, MerkleRoot, TimestampMs};
 use records::RecordError;
 
 use crate::genesis::Genesis;
