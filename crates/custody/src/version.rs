@@ -151,10 +151,15 @@ pub enum Fate {
     Lost,
 }
 
-/// Reads the fate of an attempt from status and version entry, both proved at one height. Absent things and things that do not parse
+/// Reads the fate of an attempt from status and version entry, both proved at one height whose header has the time `now`. Absent things and things that do not parse
 /// leave it open: erasing is for what is certain.
 #[must_use]
-pub fn fate(status: &KeyStatus, entry: Option<&VersionEntry>, name: &ShareName) -> Fate {
+pub fn fate(
+    status: &KeyStatus,
+    entry: Option<&VersionEntry>,
+    name: &ShareName,
+    now: TimestampMs,
+) -> Fate {
     let activated = entry
         .and_then(|entry| VersionStatement::decode(&entry.statement).ok())
         .filter(|statement| (statement.key, statement.version) == (name.key, name.version));
@@ -165,9 +170,10 @@ pub fn fate(status: &KeyStatus, entry: Option<&VersionEntry>, name: &ShareName) 
             Fate::Lost
         };
     }
-    let pending = status
-        .pending
-        .is_some_and(|pending| (pending.version, pending.fencing) == (name.version, name.fencing));
+    // The ledger activates nothing from the deadline on, and `now` is the time of the very header that shows all this.
+    let pending = status.pending.is_some_and(|pending| {
+        (pending.version, pending.fencing) == (name.version, name.fencing) && now < pending.deadline
+    });
     // Numbers only grow, so one that was not given out yet is not lost.
     if entry.is_none() && !pending && status.fencing >= name.fencing {
         Fate::Lost

@@ -73,6 +73,9 @@ pub enum Rejection {
     /// No version is pending.
     #[error("no version of this key is pending")]
     NothingPending,
+    /// The pending attempt's deadline is over.
+    #[error("the time for this attempt is over: begin another")]
+    AttemptOver,
     /// Not every member of the committee has acknowledged, or not in the order of slots.
     #[error("every member of the committee must acknowledge, in the order of slots")]
     AcknowledgementsMissing,
@@ -151,6 +154,7 @@ impl Rejection {
             Self::WrongVersion { .. } => "wrong-version",
             Self::Fenced { .. } => "fenced",
             Self::NothingPending => "nothing-pending",
+            Self::AttemptOver => "attempt-over",
             Self::AcknowledgementsMissing => "acknowledgements-missing",
             Self::TooFewSignatures { .. } => "too-few-signatures",
             Self::WorkerNotIndependent => "worker-not-independent",
@@ -195,6 +199,7 @@ pub const CODES: &[&str] = &[
     "wrong-version",
     "fenced",
     "nothing-pending",
+    "attempt-over",
     "acknowledgements-missing",
     "too-few-signatures",
     "worker-not-independent",

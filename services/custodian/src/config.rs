@@ -51,6 +51,8 @@ pub struct Bounds {
     pub ceremonies_max: usize,
     /// Attempts at versions whose fate is open, kept at a time.
     pub pending_max: usize,
+    /// Of keys of one owner, at a time: so that nobody keeps all others from making keys.
+    pub pending_of_one_max: usize,
     /// Audit records that are kept; the oldest go first.
     pub audit_records_max: u64,
     /// Refusals a second that get a record of their own, of requests with a good signature; a tenth as many others. More are counted.
@@ -72,6 +74,7 @@ impl Default for Bounds {
         Self {
             ceremonies_max: 64,
             pending_max: 4_096,
+            pending_of_one_max: 256,
             audit_records_max: 500_000,
             denials_per_second: 2,
             hot_shares: 1_024,

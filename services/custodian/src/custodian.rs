@@ -124,7 +124,7 @@ impl Custodian {
             name.deployment,
             about.platform,
             found.open,
-            bounds.pending_max,
+            (bounds.pending_max, bounds.pending_of_one_max),
             crate::versions::pool(bounds.hot_shares)?,
         );
         Ok(Self {
@@ -177,10 +177,20 @@ impl Custodian {
             }
         };
         let settling = async {
-            let mut after = None;
             loop {
                 tokio::time::sleep(SETTLE_EVERY).await;
-                after = self.settle_some(after).await;
+                // All of them, a few at a time: as many may become active meanwhile as the ledger takes.
+                let mut after = None;
+                loop {
+                    match self.settle_some(after).await {
+                        Ok(None) => break,
+                        Ok(next) => after = next,
+                        Err(error) => {
+                            tracing::debug!(%error, "an attempt's fate was not learned");
+                            break;
+                        }
+                    }
+                }
             }
         };
         let anchored = self.inner.keep_anchored(&self.bounds);
@@ -198,31 +208,33 @@ impl Custodian {
         self.inner.anchor_at_stop().await;
     }
 
-    /// Compares some open attempts with the ledger, after `after`; returns where to go on.
-    pub async fn settle_some(&self, after: Option<ShareName>) -> Option<ShareName> {
+    /// Compares some open attempts with the ledger, after `after`; returns where to go on, `None` at the end.
+    ///
+    /// # Errors
+    /// [`relay::ViewError`] when the ledger does not answer.
+    pub async fn settle_some(
+        &self,
+        after: Option<ShareName>,
+    ) -> Result<Option<ShareName>, relay::ViewError> {
         let names = self.inner.versions.open_after(after, SETTLE_MAX);
         for name in &names {
-            match self.inner.read_fate(name).await {
-                Ok(fate) => {
-                    let (inner, name) = (self.inner.clone(), *name);
-                    let settle = move || inner.versions.settle(&name, fate);
-                    let settled = tokio::task::spawn_blocking(settle).await;
-                    if let Ok(Err(denial)) = settled {
-                        tracing::warn!(%denial, "an attempt was not ended");
-                    }
-                    if fate == Fate::Lost {
-                        self.inner.ceremonies.forget(&name);
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "an attempt's fate was not learned");
-                    return Some(*name);
-                }
+            let (fate, owner) = self.inner.read_fate(name).await?;
+            if let Some(owner) = owner {
+                self.inner.versions.belongs(*name, owner);
+            }
+            let (inner, name) = (self.inner.clone(), *name);
+            let settle = move || inner.versions.settle(&name, fate);
+            let settled = tokio::task::spawn_blocking(settle).await;
+            if let Ok(Err(denial)) = settled {
+                tracing::warn!(%denial, "an attempt was not ended");
+            }
+            if fate == Fate::Lost {
+                self.inner.ceremonies.forget(&name);
             }
         }
-        (names.len() == SETTLE_MAX)
+        Ok((names.len() == SETTLE_MAX)
             .then(|| names.last().copied())
-            .flatten()
+            .flatten())
     }
 }
 
@@ -244,7 +256,11 @@ impl KeepOutcome for Versions {
 }
 
 impl Inner {
-    async fn read_fate(&self, name: &ShareName) -> Result<Fate, relay::ViewError> {
+    /// What became of an attempt, and whose key it is.
+    async fn read_fate(
+        &self,
+        name: &ShareName,
+    ) -> Result<(Fate, Option<Principal>), relay::ViewError> {
         let keys = [
             StateKey::KeyStatus(name.key),
             StateKey::KeyVersion(name.key, name.version),
@@ -253,11 +269,16 @@ impl Inner {
         let value = |at: usize| proved.values.get(at).and_then(Option::as_deref);
         let status = value(0).and_then(|bytes| KeyStatus::decode(bytes).ok());
         let entry = value(1).map(VersionEntry::decode);
-        Ok(match (status, entry) {
-            (Some(status), None) => fate(&status, None, name),
-            (Some(status), Some(Ok(entry))) => fate(&status, Some(&entry), name),
+        let (now, owner) = (
+            proved.header.time,
+            status.as_ref().map(|status| status.owner),
+        );
+        let fate = match (status, entry) {
+            (Some(status), None) => fate(&status, None, name, now),
+            (Some(status), Some(Ok(entry))) => fate(&status, Some(&entry), name, now),
             _ => Fate::Open,
-        })
+        };
+        Ok((fate, owner))
     }
 
     fn deployment(&self) -> &DeploymentId {
@@ -399,7 +420,7 @@ impl Inner {
                         &ceremony.request,
                         now,
                     )?;
-                    inner.versions.may_begin(&name)?;
+                    inner.versions.may_begin(&name, &creation.creation.owner)?;
                     inner
                         .ceremonies
                         .begin(name, part, &inner.me, &inner.versions, &mut rng())?;

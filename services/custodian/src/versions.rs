@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crypto::Identity;
 use custody::version::{DhOutcome, Fate, hold};
 use custody::{Denial, Reason, ShareName, Shares};
-use domain::{DeploymentId, PlatformType};
+use domain::{DeploymentId, PlatformType, Principal};
 use enclave::{LockedPool, LockedSecret};
 use ledger::records::{Acknowledgement, VersionStatement};
 use threshold::dkg::Outcome;
@@ -22,7 +22,10 @@ pub(crate) struct Versions {
     deployment: DeploymentId,
     platform: PlatformType,
     open: Mutex<BTreeMap<ShareName, Open>>,
+    /// Whose they are, as far as the ledger has shown it since the start.
+    owners: Mutex<HashMap<ShareName, Principal>>,
     open_max: usize,
+    open_of_one_max: usize,
     hot: Mutex<Hot>,
 }
 
@@ -45,7 +48,7 @@ impl Versions {
         deployment: DeploymentId,
         platform: PlatformType,
         open: BTreeMap<ShareName, Open>,
-        open_max: usize,
+        (open_max, open_of_one_max): (usize, usize),
         pool: LockedPool,
     ) -> Self {
         Self {
@@ -53,7 +56,9 @@ impl Versions {
             deployment,
             platform,
             open: Mutex::new(open),
+            owners: Mutex::default(),
             open_max,
+            open_of_one_max,
             hot: Mutex::new(Hot {
                 pool,
                 shares: HashMap::new(),
@@ -73,8 +78,13 @@ impl Versions {
             .collect()
     }
 
-    /// Whether another attempt may begin, and has not left outcomes behind.
-    pub(crate) fn may_begin(&self, name: &ShareName) -> Result<(), Denial> {
+    /// Whose key an attempt is at.
+    pub(crate) fn belongs(&self, name: ShareName, owner: Principal) {
+        lock(&self.owners).insert(name, owner);
+    }
+
+    /// Whether another attempt at a key of that owner may begin, and has not left outcomes behind.
+    pub(crate) fn may_begin(&self, name: &ShareName, owner: &Principal) -> Result<(), Denial> {
         let open = lock(&self.open);
         if open.contains_key(name) {
             return Err(Denial::new(
@@ -85,6 +95,19 @@ impl Versions {
         if open.len() >= self.open_max {
             return Err(Denial::new(Reason::Busy, "versions that are being made"));
         }
+        let mut owners = lock(&self.owners);
+        // Those that began and never came to an outcome.
+        if owners.len() >= self.open_max.saturating_mul(2) {
+            owners.retain(|name, _| open.contains_key(name));
+        }
+        let of_one = open.keys().filter(|name| owners.get(name) == Some(owner));
+        if of_one.count() >= self.open_of_one_max {
+            return Err(Denial::new(
+                Reason::Busy,
+                "versions of this owner's keys that are being made",
+            ));
+        }
+        owners.insert(*name, *owner);
         Ok(())
     }
 
@@ -186,6 +209,7 @@ impl Versions {
             .map_err(|error| storage(&error))?;
         open.remove(name);
         drop(open);
+        lock(&self.owners).remove(name);
         if !active {
             lock(&self.hot).forget(name);
         }
@@ -277,4 +301,79 @@ pub(crate) fn pool(shares: usize) -> Result<LockedPool, enclave::LockError> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use attestation::{Role, SealingKeySource, SourceError};
+    use crypto::Secret;
+    use domain::{KeyId, KeyVersion};
+
+    use super::*;
+
+    struct Fixed;
+
+    impl SealingKeySource for Fixed {
+        fn platform(&self) -> PlatformType {
+            PlatformType::Software
+        }
+
+        fn sealing_root(&self, _: Role) -> Result<Secret<32>, SourceError> {
+            Ok(Secret::take(&mut [9; 32]))
+        }
+    }
+
+    fn name(number: u8) -> ShareName {
+        ShareName {
+            key: KeyId([number; 32]),
+            version: KeyVersion::FIRST,
+            fencing: 1,
+        }
+    }
+
+    /// With attempts 1 to 3 open.
+    fn versions(dir: &std::path::Path, bounds: (usize, usize)) -> Versions {
+        let deployment = DeploymentId([1; 32]);
+        let store = Store::open(dir, deployment, &Fixed).unwrap();
+        let open = (1..=3).map(|number| (name(number), Open::default()));
+        Versions::new(
+            Arc::new(store),
+            deployment,
+            PlatformType::Software,
+            open.collect(),
+            bounds,
+            pool(1).unwrap(),
+        )
+    }
+
+    #[test]
+    fn nobody_keeps_all_others_from_making_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = versions(dir.path(), (10, 2));
+        let (one, other) = (Principal([1; 32]), Principal([2; 32]));
+        let busy = |name, owner| {
+            let refused = versions.may_begin(&name, owner).err();
+            refused.map(|denial| denial.reason) == Some(Reason::Busy)
+        };
+        for number in 1..=2 {
+            versions.belongs(name(number), one);
+        }
+        assert!(busy(name(4), &one));
+        assert!(!busy(name(5), &other));
+        // One of them came to its end: there is room for another.
+        versions.settle(&name(1), Fate::Lost).unwrap();
+        assert!(!busy(name(4), &one));
+        assert!(lock(&versions.owners).len() <= 4);
+    }
+
+    #[test]
+    fn what_is_open_is_bounded_for_all_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = versions(dir.path(), (3, 2));
+        let owner = Principal([1; 32]);
+        let refused = versions.may_begin(&name(4), &owner).unwrap_err();
+        assert_eq!(refused.reason, Reason::Busy);
+        versions.settle(&name(2), Fate::Active).unwrap();
+        versions.may_begin(&name(4), &owner).unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use crypto::ristretto::{Element, SecretScalar};
 use custody::proof::Shown;
 use custody::version::{DhOutcome, Fate, Part, check_show, fate, hold};
 use custody::{Reason, ShareName, VerifiedCreation};
-use domain::{KeyVersion, PlatformType, ShareIndex};
+use domain::{KeyVersion, PlatformType, ShareIndex, TimestampMs};
 use ledger::StateKey;
 use ledger::records::{KeyStatus, VersionEntry, VersionStatement};
 use threshold::{DhPublic, DhShare, PqShare};
@@ -109,13 +109,24 @@ fn only_what_is_certain_is_erased() {
         let entry: Option<VersionEntry> = fixture
             .world
             .record(&StateKey::KeyVersion(name.key, name.version));
-        fate(&status, entry.as_ref(), name)
+        fate(&status, entry.as_ref(), name, fixture.world.newest.time)
     };
     assert_eq!(state(&fixture, &name), Fate::Open);
     let later = ShareName { fencing: 3, ..name };
     assert_eq!(state(&fixture, &later), Fate::Open, "not given out yet");
     let earlier = ShareName { fencing: 1, ..name };
     assert_eq!(state(&fixture, &earlier), Fate::Lost);
+    // From its deadline on the ledger activates it no more, though it is still named as pending.
+    let (mut late, of_late) = pending();
+    let status: KeyStatus = late.world.record(&StateKey::KeyStatus(name.key)).unwrap();
+    let deadline = status.pending.unwrap().deadline;
+    late.world.time = TimestampMs(deadline.0 - 2_000);
+    late.world.block(&[]);
+    assert_eq!(state(&late, &of_late), Fate::Open);
+    let made = make(&mut late.world, of_late.key, 2, 2);
+    let action = made.activation(&mut late.world);
+    assert_eq!(late.world.run(WORKER, action).unwrap_err(), "attempt-over");
+    assert_eq!(state(&late, &of_late), Fate::Lost);
     let made = make(&mut fixture.world, name.key, 2, 2);
     let action = made.activation(&mut fixture.world);
     fixture.world.run(WORKER, action).unwrap();

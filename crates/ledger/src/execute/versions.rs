@@ -105,6 +105,10 @@ impl Executor<'_> {
                 current: pending.fencing,
             });
         }
+        // From then on its shares are erased.
+        if self.now() >= pending.deadline {
+            return Err(Rejection::AttemptOver);
+        }
         let expected = (pending.version, pending.committee, Epoch::FIRST);
         if (statement.version, statement.committee, statement.epoch) != expected {
             return Err(Rejection::Malformed(

@@ -255,6 +255,7 @@ fn codes_are_distinct() {
         Rejection::Exists("").code(),
         Rejection::Fenced { got: 0, current: 0 }.code(),
         Rejection::NothingPending.code(),
+        Rejection::AttemptOver.code(),
         Rejection::AcknowledgementsMissing.code(),
         Rejection::TooFewSignatures { got: 0, needed: 0 }.code(),
         Rejection::WorkerNotIndependent.code(),

@@ -145,7 +145,7 @@ impl Model {
             } => self.with(key, |key| {
                 let good = key
                     .pending
-                    .is_some_and(|(v, f, _)| (v, f) == (version, fencing));
+                    .is_some_and(|(v, f, deadline)| (v, f) == (version, fencing) && now < deadline);
                 if good {
                     key.current = version;
                     key.pending = None;

@@ -616,7 +616,7 @@ async fn a_share_is_held_once_shown_while_pending_and_dropped_when_lost() {
         committee: deployment.committee_id(),
     });
     deployment.run(OWNER, begin).await;
-    assert_eq!(running[0].custodian().settle_some(None).await, None);
+    assert_eq!(running[0].custodian().settle_some(None).await, Ok(None));
     assert_eq!(
         refused(ask(&mut lines[0], dealing.hold(0)).await),
         Reason::UnknownShare.code()
