@@ -178,8 +178,8 @@ class Handler(BaseHTTPRequestHandler):
         out = None
         match parts:
             case ["keys", key, "versions", version, "deal"]:
-                asked = json.loads(body)
-                out = keys("DealVersion", key=bytes.fromhex(key), version=int(version), **asked)
+                request = bytes_of(json.loads(body)["request"])
+                out = keys("DealVersion", key=bytes.fromhex(key), version=int(version), request=request)
             case ["keys", key, "decrypt"]:
                 asked = json.loads(body)
                 ciphertexts = [

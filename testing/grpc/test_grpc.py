@@ -158,7 +158,7 @@ class Grpc(unittest.TestCase):
         self.refused(bad, "malformed_record", "KeyService", "Decrypt", key=bytes(32), request=b"x")
         self.refused(bad, "malformed_record", "KeyService", "ReadAudit", index=1, request=b"x")
         self.refused(bad, "bad_request", "KeyService", "ReadAudit", index=256)
-        self.refused(none, "not_found", "KeyService", "DealVersion", key=bytes(32), version=1)
+        self.refused(bad, "malformed_record", "KeyService", "DealVersion", key=bytes(32), version=1)
         self.refused(none, "not_found", "KeyService", "DealVersion", key=bytes(32), version=0)
         forged = {"header": b"x", "certificate": b"y", "nonce": bytes(32)}
         self.refused(bad, "bad_request", "KeyService", "ConfirmHeader", **forged)

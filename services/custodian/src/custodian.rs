@@ -456,6 +456,7 @@ impl Inner {
                 let inner = self.clone();
                 self.compute(move || {
                     let inner = inner.as_ref();
+                    let name = ShareName::from(&statement);
                     let held = inner.versions.hold(
                         &inner.me,
                         &statement,
@@ -464,6 +465,8 @@ impl Inner {
                         attempt,
                         &share,
                     )?;
+                    // Both legs are stored: others find the place free at once, not when nobody has come by for minutes.
+                    inner.ceremonies.forget(&name);
                     Ok(held)
                 })
                 .await?
@@ -582,6 +585,8 @@ impl Inner {
         // Written down is that somebody saw what others did, once a minute for each who does.
         let shows = permit.is_entitled() && page.entries.iter().any(|one| one.record.is_some());
         let asker = permit.request.principal;
+        // A log that was put back is shown and not continued.
+        let shows = shows && self.anchoring.expect().is_ok();
         if shows && lock(&self.rations).is_due(&asker) {
             self.allow(facts).await?;
             lock(&self.rations).recorded(&asker);

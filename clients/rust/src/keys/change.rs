@@ -18,7 +18,7 @@ use sealed::signed::Signed;
 use wire::rest::Base64Url;
 use wire::rest::custody::{ConfirmAnswer, ConfirmBody, CustodianRefusal};
 
-use super::{KeyInfo, Keys, SHOWN_VERSIONS_MAX};
+use super::{KeyInfo, Keys};
 use crate::api::json;
 use crate::error::{Error, Result};
 use crate::ledger::{Applied, json_body};
@@ -127,16 +127,14 @@ impl Keys {
         let height = self.ledger.height();
         let final_at = Instant::now();
         let mut counted = Counted::default();
-        match self.committees_of(id).await? {
-            Some(committees) => match self.confirm(id).await {
-                Ok((question, answer)) => {
-                    counted = count(&question, self.deployment(), &committees, height, answer);
-                }
-                Err(error) => tracing::debug!(%error, "custodians were not asked to confirm"),
-            },
-            None => {
-                tracing::debug!("more versions than can be looked at: the window is waited out")
+        // The one that the owner named holds every version.
+        let committee = self.show(id).await?.creation.committee;
+        let committees = [self.committee_by_id(committee).await?];
+        match self.confirm(id).await {
+            Ok((question, answer)) => {
+                counted = count(&question, self.deployment(), &committees, height, answer);
             }
+            Err(error) => tracing::debug!(%error, "custodians were not asked to confirm"),
         }
         let waited = !counted.enough;
         if waited {
@@ -176,26 +174,6 @@ impl Keys {
         call.retry_for = CONFIRM_TIMEOUT;
         let (_, bytes) = inner.call(&call).await?;
         Ok((question, json(what, &bytes)?))
-    }
-
-    /// The committees that hold versions of a key, whatever their state: a custodian that has not heard of a change goes by the state
-    /// before it. `None` when the key has more versions than are looked at.
-    async fn committees_of(&self, id: &KeyId) -> Result<Option<Vec<Committee>>> {
-        let info = self.show(id).await?;
-        let newest = info.status.current.map_or(0, KeyVersion::get);
-        if usize::try_from(newest).is_ok_and(|count| count > SHOWN_VERSIONS_MAX) {
-            return Ok(None);
-        }
-        let versions = self.versions(&info).await?;
-        let ids: BTreeSet<CommitteeId> = versions
-            .iter()
-            .map(|version| version.entry.committee)
-            .collect();
-        let mut committees = Vec::new();
-        for id in ids {
-            committees.push(self.committee_by_id(id).await?);
-        }
-        Ok(Some(committees))
     }
 
     /// A committee as the ledger's state shows it.

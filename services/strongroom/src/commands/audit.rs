@@ -198,7 +198,7 @@ async fn verify(context: &Context, keys: &Keys, key: &KeyAddress) -> Outcome {
                 let since = (whole.entries > 0).then_some(whole.start.time.0);
                 let report = json!({
                     "custodian": slot.index, "standby": slot.standby, "principal": custodian,
-                    "entries": whole.entries, "first": whole.start.before.sequence + 1, "since_ms": since,
+                    "entries": whole.entries, "first": whole.start.before.sequence.saturating_add(1), "since_ms": since,
                     "head": whole.last.sequence, "head_hash": whole.last.hash,
                     "seen_before": whole.seen, "anchored": whole.anchored, "anchored_ms": anchored.map(|at| at.0),
                 });
@@ -227,7 +227,7 @@ fn verified(slot: Slot, whole: &Whole, anchored: Option<TimestampMs>) -> String 
     if whole.start.before.sequence > 0 {
         text.push_str(&format!(
             "; from entry {} of {} on, what was before is no longer kept",
-            whole.start.before.sequence + 1,
+            whole.start.before.sequence.saturating_add(1),
             units::time_ms(whole.start.time.0)
         ));
     }
