@@ -1,6 +1,5 @@
 //! What an owner, or who was granted as much, changes about a key.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ::ledger::records::{Committee, CommitteeEntry, KeyGrant, Operations, VersionEntry};

@@ -15,6 +15,7 @@ use custody::DealRequest;
 use domain::{CommitteeId, KeyId, KeyName, KeyVersion, ShareIndex, Slot, Threshold, TimestampMs};
 use http::Method;
 use sealed::signed::Signed;
+use wire::problem::Code;
 use wire::rest::Base64Url;
 use wire::rest::custody::{DealAnswer, DealBody};
 
@@ -29,6 +30,9 @@ use crate::transport::now;
 const DEAL_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a request to begin is good for, by the ledger's time.
 const LIFETIME_MS: u64 = 45_000;
+/// How often a gateway that reaches no worker is asked, and the pause between.
+const REACH_ASKS_MAX: u32 = 20;
+const REACH_PAUSE: Duration = Duration::from_millis(500);
 /// Committees that are looked at when none was named, newest first.
 const COMMITTEES_MAX: usize = 64;
 
@@ -189,7 +193,23 @@ impl Keys {
     }
 
     /// Deals a pending version and brings the custodians' and the worker's signatures to the ledger.
+    /// Has it made; while no worker can be reached nothing is dealt, and it is asked again: enclaves that were just admitted or
+    /// started are reached within seconds.
     async fn make(&self, info: &KeyInfo, pending: &Pending) -> Result<()> {
+        let mut asked = 1;
+        loop {
+            match self.make_once(info, pending).await {
+                Err(error) if asked < REACH_ASKS_MAX && nobody_reached(&error) => {
+                    tracing::debug!(%error, asked, "no worker yet, asking again");
+                    tokio::time::sleep(REACH_PAUSE).await;
+                    asked += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn make_once(&self, info: &KeyInfo, pending: &Pending) -> Result<()> {
         let what = "making a version of a key";
         let target = format!("/v1/keys/{}/versions/{}/deal", info.id, pending.version);
         let issued = self.ledger.time().await?;
@@ -350,6 +370,11 @@ impl Keys {
 }
 
 /// Whether another attempt may go better: enclaves were away or misbehaved, not the ledger's rules.
+/// The gateway reached no worker: it says so, and nothing was sent.
+fn nobody_reached(error: &Error) -> bool {
+    error.code() == Some(Code::NotEnoughCustodians) && error.custody_reason() == Some("unreachable")
+}
+
 fn worth_another(error: &Error) -> bool {
     error.rejection().is_none()
         && !matches!(

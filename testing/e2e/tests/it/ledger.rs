@@ -200,6 +200,7 @@ fn a_program_that_was_replaced_is_admitted_by_a_person_alone() {
         ..Options::default()
     });
     assert_eq!(platform.ready()["custody"], "ready", "{}", platform.ready());
+    // Admitted a moment ago: until the gateway has looked at the policy again and reaches a worker, the program waits.
     platform.ok(&["key", "create", "payroll"]);
     std::fs::write(platform.path("salaries"), b"1,000").unwrap();
     platform.ok(&["encrypt", "--key", "payroll", "salaries"]);
