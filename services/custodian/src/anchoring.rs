@@ -53,6 +53,8 @@ enum AnchorError {
     Submit(#[from] ledger::port::SubmitError),
     #[error("the ledger did not apply it: {0}")]
     Rejected(String),
+    #[error("the ledger's anchor is not of this log")]
+    Elsewhere,
     #[error(transparent)]
     Own(#[from] Denial),
 }
@@ -125,7 +127,7 @@ impl Inner {
     }
 
     /// The last anchor before a stop, if the ledger takes it soon.
-    pub(crate) async fn anchor_at_stop(&self) {
+    pub(crate) async fn anchor_at_stop(self: &std::sync::Arc<Self>) {
         let anchored = self.anchoring.anchored();
         if anchored.is_none_or(|anchored| anchored >= self.audit.head().sequence) {
             return;
@@ -148,50 +150,55 @@ impl Inner {
                 return;
             }
         };
+        if let Err(denial) = self.compare(known.head).await {
+            tracing::warn!(%denial, "the own log was not compared with the ledger's anchor");
+        }
+    }
+
+    /// Notes whether the own log contains an anchored entry, and tells it.
+    async fn compare(self: &std::sync::Arc<Self>, anchored: AuditHead) -> Result<bool, Denial> {
         let inner = self.clone();
-        let anchored = known.head;
-        let compared = self
-            .compute(move || {
-                let head = inner.audit.head();
-                let has = anchored.sequence <= head.sequence
-                    && (anchored.sequence == 0
-                        || inner
-                            .audit
-                            .hash_of(anchored.sequence)?
-                            // Dropped since: the log is bounded, and is far beyond it.
-                            .is_none_or(|hash| hash == anchored.hash));
-                Ok::<_, Denial>((has, head.sequence))
-            })
-            .await;
-        let standing = match compared.and_then(|compared| compared) {
-            Ok((true, _)) => Standing::Contains(anchored.sequence),
-            Ok((false, own)) => {
-                let mut standing = lock(&self.anchoring.standing);
-                if *standing == Standing::Unknown {
-                    tracing::error!(
-                        own,
-                        anchored = anchored.sequence,
-                        "the sealed store is older than what the ledger holds of it: it was rolled back, and nothing is served from it"
-                    );
-                }
-                *standing = Standing::RolledBack {
-                    anchored: anchored.sequence,
-                    own,
-                };
-                return;
-            }
-            Err(denial) => {
-                tracing::warn!(%denial, "the own log was not compared with the ledger's anchor");
-                return;
-            }
+        let compare = move || {
+            let head = inner.audit.head();
+            let has = anchored.sequence <= head.sequence
+                && (anchored.sequence == 0
+                    || inner
+                        .audit
+                        .hash_of(anchored.sequence)?
+                        // Dropped since: the log is bounded, and is far beyond it.
+                        .is_none_or(|hash| hash == anchored.hash));
+            Ok::<_, Denial>((has, head.sequence))
         };
-        *lock(&self.anchoring.standing) = standing;
+        let (has, own) = self.compute(compare).await??;
+        let mut standing = lock(&self.anchoring.standing);
+        if let Standing::RolledBack { .. } = *standing {
+            // Said once, and for good.
+            return Ok(false);
+        }
+        if has {
+            *standing = Standing::Contains(anchored.sequence);
+        } else {
+            tracing::error!(
+                own,
+                anchored = anchored.sequence,
+                "the ledger holds another log of this custodian, or a later one: the sealed store was put back or runs twice, and nothing is served from it"
+            );
+            *standing = Standing::RolledBack {
+                anchored: anchored.sequence,
+                own,
+            };
+        }
+        Ok(has)
     }
 
     /// Puts the newest durable entry on the ledger, when that has an earlier one.
-    async fn anchor(&self) -> Result<(), AnchorError> {
+    async fn anchor(self: &std::sync::Arc<Self>) -> Result<(), AnchorError> {
         let head = self.audit.head();
         let known = self.known().await?;
+        // Nobody else signs anchors with this key: one that the own log lacks is another copy's.
+        if !self.compare(known.head).await? {
+            return Err(AnchorError::Elsewhere);
+        }
         let count = head.sequence.saturating_sub(known.head.sequence);
         if count > 0 {
             let expires = TimestampMs(self.view.time().0.saturating_add(LIFETIME_MS));

@@ -430,9 +430,16 @@ async fn a_store_that_was_rolled_back_serves_nothing_and_says_so() {
     open(&deployment, &dealing, &made, &mut lines[1..]).await;
     // Its log is shown, and found short; nothing was added to it.
     let mut client = deployment.as_client(1).await;
-    let (asked, page) = audit_page(&deployment, &mut client, 9, &names, 0).await;
+    for who in [9, OWNER] {
+        let (asked, page) = audit_page(&deployment, &mut client, who, &names, 0).await;
+        assert_eq!(page_of(page, &deployment, &asked).head, before);
+    }
+    let (asked, page) = audit_page(&deployment, &mut client, OWNER, &names, 0).await;
     let page = page_of(page, &deployment, &asked);
-    assert_eq!(page.head, before);
+    assert_eq!(
+        page.head, before,
+        "whoever was shown it is not written down"
+    );
     let short = LogCheck::new(None, Some(after)).page(&page);
     let (end, anchored_at) = (before.sequence, after.sequence);
     assert_eq!(
